@@ -1,11 +1,12 @@
-# Everything that people and CI run. One build: release, in .build.
+# Everything that people and CI run. One build in .build; CONFIG=release for speed, which takes several minutes longer the first time.
 SHELL := /bin/bash
-SWIFT_BUILD = swift build -c release
-BIN = .build/release
+CONFIG ?= debug
+SWIFT_BUILD = swift build -c $(CONFIG)
+BIN = .build/$(CONFIG)
 APT_PACKAGES = librdkafka-dev libssl-dev pkg-config
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: deps build build-tests test format lint clean
+.PHONY: deps build build-tests test demo soak format lint proto clean
 
 # Debian packages that are missing; needs root or sudo only where something is.
 deps:
@@ -20,13 +21,26 @@ build-tests: deps
 	$(SWIFT_BUILD) --build-tests
 
 test: build-tests
-	swift test -c release --skip-build
+	swift test -c $(CONFIG) --skip-build
+
+# Runs the telemetry job on two TaskManagers, kills one, and compares every window with a plain fold of the input.
+demo: build
+	$(BIN)/weir-demo
+
+# The simulations with thousands of seeds.
+soak: build-tests
+	WEIR_SIMULATION_SEEDS=5000 swift test -c $(CONFIG) --skip-build --filter Simulation
 
 format:
 	swift format --in-place --recursive Package.swift Sources Tests
 
 lint:
 	swift format lint --strict --recursive Package.swift Sources Tests
+
+# Needs protoc, and protoc-gen-swift of swift-protobuf (swift build --product protoc-gen-swift) on the PATH.
+proto:
+	protoc --proto_path=proto-docs --swift_opt=Visibility=Package --swift_opt=UseAccessLevelOnImports=true \
+	  --swift_out=Sources/WeirWire/Generated proto-docs/weir.proto
 
 clean:
 	rm -rf .build

@@ -1,4 +1,5 @@
 // swift-tools-version: 6.2
+import CompilerPluginSupport
 import PackageDescription
 
 let settings: [SwiftSetting] = [
@@ -9,29 +10,125 @@ let settings: [SwiftSetting] = [
     .treatAllWarnings(as: .error),
 ]
 
+let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let protobuf = Target.Dependency.product(name: "SwiftProtobuf", package: "swift-protobuf")
+
+func syntax(_ name: String) -> Target.Dependency { .product(name: name, package: "swift-syntax") }
+
 func module(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
     .target(name: name, dependencies: dependencies, swiftSettings: settings)
 }
 
-func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource] = []) -> Target {
-    .testTarget(name: name, dependencies: dependencies, resources: resources, swiftSettings: settings)
+func program(_ name: String, _ dependencies: [Target.Dependency], path: String? = nil) -> Target {
+    .executableTarget(name: name, dependencies: dependencies, path: path, swiftSettings: settings)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .testTarget(name: name, dependencies: dependencies, swiftSettings: settings)
 }
 
 let package = Package(
     name: "weir",
+    products: [
+        .library(name: "Weir", targets: ["Weir"]),
+        .executable(name: "weir", targets: ["weir-cli"]),
+        .executable(name: "jobmanager", targets: ["jobmanager"]),
+        .executable(name: "taskmanager", targets: ["taskmanager"]),
+    ],
     dependencies: [
-        .package(url: "https://github.com/jpsim/Yams", from: "6.2.2")
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-protobuf", from: "1.39.0"),
+        .package(url: "https://github.com/swiftlang/swift-syntax", from: "603.0.1"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
     ],
     targets: [
         // Floor 0
         .target(name: "CWeirHash"),
+        .target(name: "CWeirSystem"),
+        .target(name: "CWeirProcess"),
+        .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+        .systemLibrary(name: "CRdKafka", pkgConfig: "rdkafka", providers: [.apt(["librdkafka-dev"])]),
         module("WeirBase", ["CWeirHash"]),
+        module("WeirDigest", ["COpenSSL"]),
         // Floor 1
         module("WeirGraph", ["WeirBase"]),
+        module("WeirWire", ["WeirBase", protobuf]),
+        // Floor 2
+        module("WeirControl", ["WeirBase", "WeirGraph"]),
+        module("WeirDataflow", ["WeirBase", "WeirGraph"]),
+        .macro(
+            name: "WeirMacros",
+            dependencies: [
+                syntax("SwiftSyntax"), syntax("SwiftSyntaxBuilder"), syntax("SwiftSyntaxMacros"), syntax("SwiftDiagnostics"), syntax("SwiftParser"),
+                syntax("SwiftCompilerPlugin"),
+            ], swiftSettings: settings),
+        module("WeirFormats", ["WeirBase", "WeirMacros"]),
+        module("WeirStreams", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirFormats"]),
         // Floor 3
-        module("WeirConfiguration", ["WeirBase", "Yams"]),
+        module("WeirConfiguration", ["WeirBase", "WeirControl", "Yams"]),
+        module("WeirTransport", ["WeirBase", "WeirWire", "CWeirSystem", logging, protobuf]),
+        module("WeirStorage", ["WeirBase", "WeirDigest"]),
+        module("WeirKafka", ["WeirBase", "WeirDataflow", "WeirStreams", "WeirFormats", "CRdKafka"]),
+        module("WeirFiles", ["WeirBase", "WeirDataflow", "WeirStreams", "WeirFormats"]),
+        // Floor 4
+        module(
+            "WeirJobManager",
+            [
+                "WeirBase", "WeirGraph", "WeirWire", "WeirControl", "WeirTransport", "WeirStorage", "WeirConfiguration", logging, protobuf,
+                argumentParser,
+            ]),
+        module("WeirTaskManager", ["WeirBase", "WeirWire", "WeirTransport", "WeirDigest", "CWeirSystem", "CWeirProcess", logging, protobuf]),
+        module(
+            "WeirWorker",
+            ["WeirBase", "WeirGraph", "WeirWire", "WeirDataflow", "WeirStreams", "WeirTransport", "WeirStorage", "CWeirSystem", logging, protobuf]),
+        module(
+            "WeirCLI",
+            ["WeirBase", "WeirWire", "WeirTransport", "WeirConfiguration", "WeirDigest", "CWeirProcess", logging, protobuf, argumentParser]),
+        // Floor 5
+        module(
+            "Weir",
+            [
+                "WeirBase", "WeirGraph", "WeirWire", "WeirStreams", "WeirFormats", "WeirKafka", "WeirFiles", "WeirWorker", "WeirJobManager",
+                "WeirTaskManager", "WeirCLI", "WeirConfiguration", "WeirTransport", "CWeirSystem", logging, argumentParser,
+            ]),
+        program("jobmanager", ["WeirJobManager", argumentParser]),
+        program("taskmanager", ["WeirBase", "WeirTaskManager", "WeirConfiguration", logging, argumentParser]),
+        program("weir-cli", ["WeirCLI", argumentParser]),
+        program("TelemetryAggregate", ["Weir"], path: "Sources/Examples/TelemetryAggregate"),
+        program("WordCount", ["Weir"], path: "Sources/Examples/WordCount"),
+        // Development
+        module("WeirSimulation", ["WeirBase", "WeirGraph", "WeirControl"]),
+        module("WeirTestKit", ["WeirBase", "WeirWire", "WeirCLI", "CRdKafka"]),
+        program("weir-demo", ["WeirTestKit"]),
+        program("weir-testbroker", ["CRdKafka"], path: "Sources/WeirTestBroker"),
         // Tests
         tests("WeirBaseTests", ["WeirBase"]),
         tests("WeirGraphTests", ["WeirBase", "WeirGraph"]),
+        tests("WeirWireTests", ["WeirBase", "WeirWire", protobuf]),
+        tests("WeirControlTests", ["WeirBase", "WeirGraph", "WeirControl"]),
+        tests("WeirSimulationTests", ["WeirSimulation"]),
+        tests("WeirDataflowTests", ["WeirBase", "WeirGraph", "WeirDataflow"]),
+        tests("WeirFormatsTests", ["WeirBase", "WeirFormats"]),
+        tests("WeirStreamsTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams"]),
+        tests("WeirTransportTests", ["WeirBase", "WeirWire", "WeirTransport", logging, protobuf]),
+        tests("WeirStorageTests", ["WeirBase", "WeirStorage"]),
+        tests("WeirKafkaTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirKafka", "CRdKafka"]),
+        tests("WeirFilesTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirFiles"]),
+        tests("WeirArchitectureTests", []),
+        tests("WeirJobManagerTests", ["WeirBase", "WeirControl", "WeirJobManager"]),
+        tests("WeirWorkerTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirWorker"]),
+        tests("WeirEndToEndTests", ["WeirBase", "WeirTestKit"]),
+        tests(
+            "WeirTaskManagerTests",
+            ["WeirBase", "WeirWire", "WeirTransport", "WeirConfiguration", "WeirDigest", "WeirTaskManager", logging, protobuf]),
+        tests("WeirCLITests", ["WeirWire", "WeirTransport", "WeirCLI", logging, protobuf, argumentParser]),
+        tests(
+            "WeirMacrosTests",
+            [
+                "WeirMacros", syntax("SwiftSyntax"), syntax("SwiftSyntaxBuilder"), syntax("SwiftSyntaxMacros"), syntax("SwiftDiagnostics"),
+                syntax("SwiftParser"), syntax("SwiftSyntaxMacroExpansion"),
+            ]),
     ]
 )

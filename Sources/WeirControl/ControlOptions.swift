@@ -1,0 +1,114 @@
+package import WeirBase
+
+/// What holds for the whole cluster.
+package struct ControlOptions: Sendable, Hashable {
+    /// `heartbeat.interval`: how often silence is checked; at least 10 ms.
+    package var heartbeatInterval = Duration.seconds(1)
+    /// `heartbeat.timeout`: a TaskManager or worker silent for longer is lost; at least twice the interval. A lost connection counts at
+    /// once and does not wait for it.
+    package var heartbeatTimeout = Duration.seconds(10)
+    /// `worker.start-timeout`: from the start of a worker until it has registered, the artifact's download included.
+    package var workerStartTimeout = Duration.seconds(120)
+    /// `cluster.evenly-spread-out-slots`: whether a job's slots go over all TaskManagers rather than fill one after the other.
+    package var evenlySpreadOutSlots = false
+    /// `jobmanager.jobs-max`: jobs that have not ended; more are refused.
+    package var jobsMax = 1_000
+    /// `jobstore.max-capacity`: ended jobs kept for `weir list`; the oldest is forgotten first.
+    package var endedJobsMax = 100
+    /// `jobmanager.taskmanagers-max`: more are refused.
+    package var taskManagersMax = 10_000
+
+    package init() {}
+
+    var problems: [String] {
+        var problems: [String] = []
+        if heartbeatInterval < .milliseconds(10) { problems.append("heartbeat.interval: at least 10 ms, not \(formatDuration(heartbeatInterval))") }
+        if heartbeatTimeout < heartbeatInterval * 2 {
+            problems.append("heartbeat.timeout: at least twice heartbeat.interval, not \(formatDuration(heartbeatTimeout))")
+        }
+        if workerStartTimeout <= .zero { problems.append("worker.start-timeout: more than 0") }
+        if jobsMax < 1 { problems.append("jobmanager.jobs-max: at least 1, not \(jobsMax)") }
+        if endedJobsMax < 0 { problems.append("jobstore.max-capacity: at least 0, not \(endedJobsMax)") }
+        if taskManagersMax < 1 { problems.append("jobmanager.taskmanagers-max: at least 1, not \(taskManagersMax)") }
+        return problems
+    }
+
+    /// - Throws: ``ConfigurationError`` with every problem.
+    package func validate() throws(ConfigurationError) {
+        let problems = problems
+        guard problems.isEmpty else { throw ConfigurationError(problems) }
+    }
+}
+
+/// What holds for one job.
+package struct JobOptions: Sendable, Hashable {
+    package var checkpointing = CheckpointOptions()
+    package var restartStrategy = RestartStrategyOptions.exponentialDelay(ExponentialDelayOptions())
+    /// `task.cancellation.timeout`: a worker whose tasks are not cancelled by then is killed.
+    package var cancellationTimeout = Duration.seconds(30)
+
+    package init() {}
+
+    var problems: [String] {
+        var problems = checkpointing.problems + restartStrategy.problems
+        if cancellationTimeout <= .zero { problems.append("task.cancellation.timeout: more than 0") }
+        return problems
+    }
+
+    /// - Throws: ``ConfigurationError`` with every problem.
+    package func validate() throws(ConfigurationError) {
+        let problems = problems
+        guard problems.isEmpty else { throw ConfigurationError(problems) }
+    }
+}
+
+/// When checkpoints are taken and how many are kept: the keys under `execution.checkpointing`.
+package struct CheckpointOptions: Sendable, Hashable {
+    /// What becomes of the retained checkpoints of a cancelled job. Those of a finished job are deleted, those of a failed one kept.
+    package enum Retention: String, Sendable, Hashable, CaseIterable {
+        case retainOnCancellation = "RETAIN_ON_CANCELLATION"
+        case deleteOnCancellation = "DELETE_ON_CANCELLATION"
+    }
+
+    /// `execution.checkpointing.interval`: from one trigger to the next; at least 10 ms. Nil: none but the final one.
+    package var interval: Duration? = .seconds(10)
+    /// `execution.checkpointing.timeout`: the age at which a checkpoint is aborted; at least 10 ms.
+    package var timeout = Duration.seconds(600)
+    /// `execution.checkpointing.min-pause`: from the end of a checkpoint to the next trigger.
+    package var minPause = Duration.zero
+    /// `execution.checkpointing.max-concurrent-checkpoints`: in `1...100`.
+    package var maxConcurrent = 1
+    /// `execution.checkpointing.tolerable-failed-checkpoints`: how many may fail in a row before the job does.
+    package var tolerableFailed = 0
+    /// `execution.checkpointing.num-retained`: in `1...1000`. Not Flink's 1: a damaged checkpoint is only survived with one before it.
+    package var retained = 2
+    /// `execution.checkpointing.externalized-checkpoint-retention`.
+    package var retention = Retention.retainOnCancellation
+
+    package init() {}
+
+    var problems: [String] {
+        let prefix = "execution.checkpointing"
+        var problems: [String] = []
+        if let interval, interval < .milliseconds(10) {
+            problems.append("\(prefix).interval: at least 10 ms, not \(formatDuration(interval))")
+        }
+        if timeout < .milliseconds(10) { problems.append("\(prefix).timeout: at least 10 ms, not \(formatDuration(timeout))") }
+        if minPause < .zero { problems.append("\(prefix).min-pause: not negative") }
+        if !(1...100).contains(maxConcurrent) {
+            problems.append("\(prefix).max-concurrent-checkpoints: 1 to 100, not \(maxConcurrent)")
+        }
+        if maxConcurrent > 1, minPause > .zero {
+            problems.append("\(prefix).max-concurrent-checkpoints: must be 1 with a min-pause, since the pause begins when none is in flight")
+        }
+        if tolerableFailed < 0 { problems.append("\(prefix).tolerable-failed-checkpoints: at least 0, not \(tolerableFailed)") }
+        if !(1...1000).contains(retained) { problems.append("\(prefix).num-retained: 1 to 1000, not \(retained)") }
+        return problems
+    }
+
+    /// - Throws: ``ConfigurationError`` with every problem.
+    package func validate() throws(ConfigurationError) {
+        let problems = problems
+        guard problems.isEmpty else { throw ConfigurationError(problems) }
+    }
+}

@@ -1,0 +1,101 @@
+import Synchronization
+package import WeirBase
+
+/// A number that one thread adds to and others read.
+public final class Counter: Sendable {
+    private let storage = Atomic<Int>(0)
+    public init() {}
+    /// Only the slot's thread writes.
+    public func add(_ amount: Int) { storage.store(storage.load(ordering: .relaxed) &+ amount, ordering: .relaxed) }
+    /// Shows a state instead of a sum.
+    public func set(_ value: Int) { storage.store(value, ordering: .relaxed) }
+    public var value: Int { storage.load(ordering: .relaxed) }
+}
+
+/// What an operator knows about its place and can ask of its task. Used on the slot's thread only, save ``waker``.
+public final class OperatorContext {
+    package let operatorID: OperatorID
+    public let operatorName: String
+    /// In `0..<parallelism`.
+    public let subtask: Int
+    public let parallelism: Int
+    /// Key groups of the job.
+    public let maxParallelism: Int
+    /// The key groups whose keys come to this subtask if its input is keyed.
+    public let keyGroups: Range<Int>
+    /// Whether ``AnyOperator/restore(from:)`` will be called.
+    public let isRestored: Bool
+    /// Makes the task run again, from any thread.
+    public let waker: any Waker
+    package let clock: any WeirClock
+    /// Where the keyed state of the operator hangs; whoever makes the store sets it.
+    package var keyedState: AnyObject?
+
+    package let counters = CounterTable()
+    package weak var control: (any ControlOutput)?
+    /// The earliest call-back asked for, milliseconds since 1970.
+    package private(set) var callBackAt: Int64 = .max
+
+    package init(
+        operatorID: OperatorID, operatorName: String, subtask: Int, parallelism: Int, maxParallelism: Int, keyGroups: Range<Int>,
+        isRestored: Bool, waker: any Waker, clock: any WeirClock
+    ) {
+        self.operatorID = operatorID
+        self.operatorName = operatorName
+        self.subtask = subtask
+        self.parallelism = parallelism
+        self.maxParallelism = maxParallelism
+        self.keyGroups = keyGroups
+        self.isRestored = isRestored
+        self.waker = waker
+        self.clock = clock
+    }
+
+    /// The wall clock, milliseconds since 1970.
+    public func processingTime() -> Int64 { clock.wallTime.milliseconds }
+
+    /// Asks for one call of ``AnyOperator/processingTime(_:)`` at or soon after a wall time (milliseconds since 1970). The earliest time asked
+    /// for wins, and is forgotten once the call came: ask again there.
+    public func callBack(atProcessingTime time: Int64) { callBackAt = min(callBackAt, time) }
+
+    package func takeCallBack(now: Int64) -> Bool {
+        guard callBackAt <= now else { return false }
+        callBackAt = .max
+        return true
+    }
+
+    /// Sends a watermark to what follows, behind the rows emitted so far. One that is not above the last is dropped.
+    public func emitWatermark(_ watermark: Int64) throws { try control?.emitWatermark(watermark) }
+
+    /// Declares the output idle, or active again.
+    public func emitStatus(idle: Bool) throws { try control?.emitStatus(idle: idle) }
+
+    /// A counter shown among the task's metrics.
+    public func counter(_ name: String) -> Counter { counters.counter(name) }
+}
+
+/// The way of control elements out of an operator.
+package protocol ControlOutput: AnyObject {
+    func emitWatermark(_ watermark: Int64) throws
+    func emitStatus(idle: Bool) throws
+}
+
+/// An operator's own counters, by name.
+package final class CounterTable: Sendable {
+    private let table = Mutex<[String: Counter]>([:])
+    package init() {}
+
+    package func counter(_ name: String) -> Counter {
+        table.withLock { table in
+            if let counter = table[name] { return counter }
+            let counter = Counter()
+            table[name] = counter
+            return counter
+        }
+    }
+
+    /// Sorted by name.
+    package var values: [(name: String, value: Int)] {
+        table.withLock { $0.map { ($0.key, $0.value.value) } }.sorted { $0.0 < $1.0 }
+    }
+}

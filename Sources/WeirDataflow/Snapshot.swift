@@ -1,0 +1,113 @@
+package import WeirBase
+
+/// Keyed state of one name as it was at a barrier. Captured on the slot's thread, encoded on another one.
+package protocol KeyedStatePart: Sendable {
+    /// Writes the whole part. Called once, off the slot's thread, while the table goes on changing.
+    func encode(into writer: inout ByteWriter)
+}
+
+/// A part that is bytes already.
+package struct EncodedStatePart: KeyedStatePart {
+    package let bytes: [UInt8]
+    package init(_ bytes: [UInt8]) { self.bytes = bytes }
+    package func encode(into writer: inout ByteWriter) { writer.writeBytes(bytes) }
+}
+
+/// Collects the state of one operator at a barrier.
+public final class SnapshotBuilder {
+    public let checkpoint: UInt64
+    public let isSavepoint: Bool
+    package private(set) var operatorState: [String: [[UInt8]]] = [:]
+    package private(set) var keyed: [KeyedStateSnapshot] = []
+
+    package init(checkpoint: UInt64, isSavepoint: Bool = false) {
+        self.checkpoint = checkpoint
+        self.isSavepoint = isSavepoint
+    }
+
+    /// Adds entries to a list state. At a restore every entry comes back to some subtask, or to all of them: see ``RestoredState``.
+    public func addList(_ name: String, _ entries: [[UInt8]]) { operatorState[name, default: []].append(contentsOf: entries) }
+
+    /// Adds keyed state that covers the key groups of this subtask.
+    package func addKeyed(_ name: String, keyGroups: Range<Int>, _ part: any KeyedStatePart) {
+        keyed.append(KeyedStateSnapshot(name: name, keyGroups: keyGroups, part: part))
+    }
+
+    package func finish(operatorID: OperatorID) -> OperatorSnapshot {
+        OperatorSnapshot(operatorID: operatorID, keyed: keyed, operatorState: operatorState)
+    }
+}
+
+package struct KeyedStateSnapshot: Sendable {
+    package let name: String
+    /// The key groups of the subtask that wrote it.
+    package let keyGroups: Range<Int>
+    package let part: any KeyedStatePart
+
+    package init(name: String, keyGroups: Range<Int>, part: any KeyedStatePart) {
+        self.name = name
+        self.keyGroups = keyGroups
+        self.part = part
+    }
+}
+
+/// The state of one operator of one subtask.
+package struct OperatorSnapshot: Sendable {
+    package let operatorID: OperatorID
+    package let keyed: [KeyedStateSnapshot]
+    package let operatorState: [String: [[UInt8]]]
+
+    package init(operatorID: OperatorID, keyed: [KeyedStateSnapshot], operatorState: [String: [[UInt8]]]) {
+        self.operatorID = operatorID
+        self.keyed = keyed
+        self.operatorState = operatorState
+    }
+}
+
+/// The state of one subtask at a barrier: captured, not yet bytes. ``encode()`` may run on any thread.
+package struct TaskSnapshot: Sendable {
+    package let checkpoint: CheckpointID
+    package let operators: [OperatorSnapshot]
+
+    package init(checkpoint: CheckpointID, operators: [OperatorSnapshot]) {
+        self.checkpoint = checkpoint
+        self.operators = operators
+    }
+}
+
+/// The state given back to one operator of one subtask.
+///
+/// Keyed state comes as written, by all former subtasks whose key groups overlap with the reader's: the reader takes the groups that are its
+/// own. A list state comes twice: redistributed, each entry to one subtask, and as the union of all subtasks' entries.
+public struct RestoredState: Sendable {
+    package struct Keyed: Sendable {
+        package let name: String
+        /// The key groups of the subtask that wrote the bytes.
+        package let keyGroups: Range<Int>
+        package let bytes: [UInt8]
+
+        package init(name: String, keyGroups: Range<Int>, bytes: [UInt8]) {
+            self.name = name
+            self.keyGroups = keyGroups
+            self.bytes = bytes
+        }
+    }
+
+    package let keyed: [Keyed]
+    package let lists: [String: [[UInt8]]]
+    package let unions: [String: [[UInt8]]]
+    public let checkpoint: UInt64
+
+    package init(checkpoint: UInt64, keyed: [Keyed] = [], lists: [String: [[UInt8]]] = [:], unions: [String: [[UInt8]]] = [:]) {
+        self.checkpoint = checkpoint
+        self.keyed = keyed
+        self.lists = lists
+        self.unions = unions
+    }
+
+    /// This subtask's share of a list state; every entry comes to exactly one subtask.
+    public func list(_ name: String) -> [[UInt8]] { lists[name] ?? [] }
+
+    /// All entries of a list state, of all subtasks.
+    public func union(_ name: String) -> [[UInt8]] { unions[name] ?? [] }
+}

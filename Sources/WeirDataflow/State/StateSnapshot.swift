@@ -1,0 +1,80 @@
+package import WeirBase
+
+/// A table as it was at a capture: shares pages with the table, which copies a page before it writes it.
+///
+/// Releasing it gives the pages back. Encode it on any thread.
+public struct StateTableSnapshot: Sendable {
+    let pages: [StatePage]
+    /// Keys in it.
+    public let count: Int
+    let operations: StateValueOperations
+    let keyOffset: Int
+
+    /// Bytes of rows, free ones included: about what ``encode(into:)`` will write.
+    package var bytes: Int { pages.reduce(0) { $0 + $1.used } }
+
+    /// Writes header and rows: ``StateFormat``.
+    package func encode(into writer: inout ByteWriter) {
+        var blocks = StateBlockWriter(kind: .table, fingerprint: operations.fingerprint, rows: count, expectedBytes: bytes, into: &writer)
+        encodeRows(to: &blocks, into: &writer)
+        blocks.finish(into: &writer)
+    }
+
+    func encodeRows(to blocks: inout StateBlockWriter, into writer: inout ByteWriter) {
+        for page in pages {
+            page.forEachRow { row in
+                blocks.row(hash: row.load(as: UInt64.self), key: key(of: row), into: &writer) {
+                    operations.encode(row + page.valueOffset, &$0)
+                }
+            }
+        }
+    }
+
+    func key(of row: UnsafeRawPointer) -> UnsafeRawBufferPointer {
+        UnsafeRawBufferPointer(start: row + keyOffset, count: Int(row.load(fromByteOffset: StateRow.keyCountOffset, as: UInt32.self)))
+    }
+}
+
+extension StateRowTable {
+    /// Adds the rows of a part that the filter takes; a key that is there already gets the part's value.
+    ///
+    /// - Throws: ``DecodingFailure`` for anything that is not a part of this schema, whole; then the table holds some of the rows
+    ///   and should be dropped.
+    package func restore(from reader: inout ByteReader, filter: KeyGroupFilter) throws(DecodingFailure) {
+        let blocks = try StateBlockReader(expecting: .table, fingerprint: operations.fingerprint, from: &reader)
+        let skipped = StateScratch(operations)
+        try blocks.forEachRow(from: &reader) { (_, hash, key, values) throws(DecodingFailure) in
+            try restoreRow(hash: hash, key: key, from: &values, filter: filter, skipped: skipped)
+        }
+    }
+
+    func restoreRow(
+        hash: UInt64, key: UnsafeRawBufferPointer, from values: inout ByteReader, filter: KeyGroupFilter, skipped: StateScratch
+    ) throws(DecodingFailure) {
+        guard filter.contains(hash: hash) else { return try skipped.skip(&values) }
+        let (number, inserted) = findOrInsert(hash: hash, key: key)
+        do throws(DecodingFailure) {
+            try operations.decode(writableRow(number) + valueOffset, !inserted, &values)
+        } catch {
+            if inserted { forget(number) }
+            throw error
+        }
+    }
+}
+
+/// Memory for one value that is read only to get past it.
+final class StateScratch {
+    private let memory: UnsafeMutableRawPointer
+    private let operations: StateValueOperations
+    init(_ operations: StateValueOperations) {
+        self.operations = operations
+        memory = .allocate(byteCount: Swift.max(operations.paddedSize, 8), alignment: operations.alignment)
+    }
+    deinit { memory.deallocate() }
+    func skip(_ reader: inout ByteReader) throws(DecodingFailure) {
+        try operations.decode(memory, false, &reader)
+        if !operations.isBitwise { operations.destroy(memory) }
+    }
+}
+
+extension StateTableSnapshot: KeyedStatePart {}

@@ -1,0 +1,317 @@
+package import WeirBase
+
+/// The states of a task that its slot reports.
+package enum TaskState: Sendable, Equatable {
+    case deploying
+    case running
+    /// The data has ended: for the job the task is finished. It goes on answering barriers, and waits for a checkpoint that contains the end.
+    case finishing
+    /// That checkpoint is complete, or none is taken. A checkpointed task still answers barriers until it is released.
+    case finished
+    case failed(JobFailure)
+    case canceled
+}
+
+/// What a slot tells the outside, on the slot's thread. Must not block.
+package protocol SlotListener: AnyObject, Sendable {
+    func taskStateChanged(_ task: TaskAttempt, to state: TaskState)
+    /// The task passed the barrier. Encode the snapshot on another thread.
+    func snapshotTaken(_ task: TaskAttempt, barrier: Barrier, snapshot: TaskSnapshot)
+    /// The task will not take part in the checkpoint.
+    func checkpointDeclined(_ task: TaskAttempt, checkpoint: CheckpointID, reason: String)
+}
+
+/// What one task did, read from any thread.
+package final class TaskMetrics: Sendable {
+    package let rowsIn = Counter()
+    package let busyNanoseconds = Counter()
+    package let idleNanoseconds = Counter()
+    package let backPressuredNanoseconds = Counter()
+    /// Event time, milliseconds since 1970; `Int64.min` before the first watermark.
+    package let watermark = Counter()
+    private let portRows: [Counter]
+    private let portBatches: [Counter]
+    private let outputBytes: [Counter]
+    private let inputBytes: [Counter]
+    private let operatorCounters: [(name: String, rowsIn: Counter, own: CounterTable)]
+
+    init(chain: ChainNode, builder: TaskBuilder) {
+        portRows = builder.ports.map(\.rows)
+        portBatches = builder.ports.map(\.batches)
+        outputBytes = builder.remoteOutputs.map(\.bytes)
+        inputBytes = builder.remoteInputs.map(\.bytes)
+        var counters: [(name: String, rowsIn: Counter, own: CounterTable)] = []
+        chain.visit { counters.append(($0.name, $0.rowsIn, $0.context.counters)) }
+        operatorCounters = counters
+        watermark.set(.min)
+    }
+
+    package var rowsOut: Int { Self.sum(portRows) }
+    package var batchesOut: Int { Self.sum(portBatches) }
+    package var bytesOut: Int { Self.sum(outputBytes) }
+    package var bytesIn: Int { Self.sum(inputBytes) }
+
+    private static func sum(_ counters: [Counter]) -> Int { counters.reduce(0) { $0 + $1.value } }
+
+    /// Rows into each operator of the chain, and the counters that operators made themselves.
+    package var operators: [(name: String, rowsIn: Int, counters: [(name: String, value: Int)])] {
+        operatorCounters.map { ($0.name, $0.rowsIn.value, $0.own.values) }
+    }
+}
+
+/// One subtask of a vertex at work: a gate or a source, a chain of operators, and output ports.
+///
+/// Belongs to one slot, whose thread makes all calls.
+package final class StreamTask {
+    package let attempt: TaskAttempt
+    package let metrics: TaskMetrics
+    package private(set) var state = TaskState.deploying
+    private let head: ChainNode
+    private let source: AnySource?
+    private let ports: [OutputPort]
+    private let isCheckpointed: Bool
+    private let restore: [OperatorID: RestoredState]?
+    private let environment: SlotEnvironment
+    private let listener: any SlotListener
+    private var gate: InputGate
+
+    /// The last barrier passed: older ones are of no interest.
+    private var lastCheckpoint: UInt64 = 0
+    /// The first checkpoint that can contain the end of data.
+    private var finalCheckpoint: UInt64?
+    /// The source emits nothing until this savepoint is decided on.
+    private var stoppedBy: UInt64?
+    private var wakeSourceAt: Instant?
+    /// Whether rows may lie in unfilled batches, and since when.
+    private var unflushedSince: Instant?
+    private var accountedUntil: Instant?
+    private var wasBlocked = false
+    private var wasIdle = false
+
+    /// - Throws: `JobFailure` if plan and code do not fit together, or if an operator cannot be made.
+    package init(plan: TaskPlan, environment: SlotEnvironment, listener: any SlotListener) throws {
+        var builder = try TaskBuilder(plan: plan, environment: environment)
+        head = try builder.makeChain()
+        gate = try builder.makeGate()
+        ports = builder.ports
+        source = head.operation as? AnySource
+        guard (source == nil) != plan.inputs.isEmpty else {
+            throw TaskBuilder.mismatch(source == nil ? "\(head.name) has no input and is no source" : "source \(head.name) has an input")
+        }
+        metrics = TaskMetrics(chain: head, builder: builder)
+        attempt = plan.attempt
+        isCheckpointed = plan.isCheckpointed
+        restore = plan.restore
+        self.environment = environment
+        self.listener = listener
+    }
+
+    /// Opens and restores the operators, the last of the chain first: when the head emits, all behind it are ready.
+    package func open() throws {
+        var nodes: [ChainNode] = []
+        head.visit { nodes.append($0) }
+        for node in nodes.reversed() {
+            try node.call { operation in
+                try operation.open(node.context)
+                if let state = restore?[node.operatorID] { try operation.restore(from: state) }
+            }
+        }
+        for node in nodes.reversed() { try node.call { try $0.start() } }
+        change(to: .running)
+    }
+
+    private var isOver: Bool { state == .finishing || state == .finished }
+    private var isBlocked: Bool { ports.contains { $0.isBlocked } }
+
+    private func change(to state: TaskState) {
+        self.state = state
+        listener.taskStateChanged(attempt, to: state)
+    }
+
+    // MARK: Work
+
+    /// Does one piece of work: at most one batch, one poll or one control element.
+    ///
+    /// - Parameter now: The time at the call.
+    /// - Returns: Whether there was any, and when the piece ended.
+    package func step(now: Instant) throws -> (progress: Bool, end: Instant) {
+        account(until: now)
+        let progress = try work(now: now)
+        let end = environment.clock.now
+        if progress { metrics.busyNanoseconds.add(Int(end.nanoseconds &- now.nanoseconds)) }
+        accountedUntil = progress ? end : now
+        wasIdle = !progress && !wasBlocked
+        return (progress, end)
+    }
+
+    /// Time since the last step in which the task could not go on. Time in which it waited for others of its slot is not counted.
+    private func account(until now: Instant) {
+        guard let from = accountedUntil, now > from else { return }
+        let passed = Int(now.nanoseconds &- from.nanoseconds)
+        if wasBlocked {
+            metrics.backPressuredNanoseconds.add(passed)
+        } else if wasIdle {
+            metrics.idleNanoseconds.add(passed)
+        }
+    }
+
+    private func work(now: Instant) throws -> Bool {
+        var progress = false
+        for port in ports where port.isBlocked {
+            if try port.drain() { progress = true }
+        }
+        wasBlocked = isBlocked
+        if wasBlocked { return progress }
+        if try callBacks() { return true }
+        if isBlocked { return true }
+        let worked = try source.map { try poll($0, now: now) } ?? takeInput()
+        return try flushIfDue(now: now, worked: worked) || worked || progress
+    }
+
+    /// Rows must not wait in unfilled batches when nothing comes, nor for longer than the buffer timeout.
+    private func flushIfDue(now: Instant, worked: Bool) throws -> Bool {
+        if worked {
+            guard let since = unflushedSince else {
+                unflushedSince = now
+                return false
+            }
+            guard since.duration(to: now) >= environment.bufferTimeout else { return false }
+        }
+        guard unflushedSince != nil else { return false }
+        unflushedSince = nil
+        try head.flush()
+        return true
+    }
+
+    private func callBacks() throws -> Bool {
+        guard !isOver else { return false }
+        var earliest = Int64.max
+        head.visit { earliest = min(earliest, $0.context.callBackAt) }
+        guard earliest < .max else { return false }
+        let wallTime = environment.clock.wallTime.milliseconds
+        guard earliest <= wallTime else { return false }
+        try head.visit { node in
+            guard node.context.takeCallBack(now: wallTime) else { return }
+            try node.call { try $0.processingTime(wallTime) }
+        }
+        unflushedSince = unflushedSince ?? environment.clock.now
+        return true
+    }
+
+    private func poll(_ source: AnySource, now: Instant) throws -> Bool {
+        guard !isOver, stoppedBy == nil else { return false }
+        let before = head.emissions
+        defer { metrics.watermark.set(Int(head.watermark)) }
+        wakeSourceAt = nil
+        switch try head.call({ _ in try source.poll(budget: environment.pollBudget) }) {
+        case .more: return true
+        case .idle(let wakeAfter):
+            wakeSourceAt = wakeAfter.map { now.advanced(by: $0) }
+            try head.flush()
+            unflushedSince = nil
+            return head.emissions != before
+        case .finished:
+            try finish()
+            return true
+        }
+    }
+
+    private func takeInput() throws -> Bool {
+        guard let event = try gate.next() else { return false }
+        switch event {
+        case .batch(let batch, let input):
+            metrics.rowsIn.add(batch.count)
+            try head.process(batch, input: input)
+        case .watermark(let watermark):
+            metrics.watermark.set(Int(watermark))
+            try head.receiveWatermark(watermark)
+        case .status(let idle): try head.receiveStatus(idle: idle)
+        case .barrier(let barrier): try pass(barrier)
+        case .alignmentCanceled(let checkpoint):
+            listener.checkpointDeclined(attempt, checkpoint: checkpoint, reason: "a newer barrier came before all of its barriers")
+        case .endOfData: try finish()
+        }
+        return true
+    }
+
+    private func finish() throws {
+        try head.end()
+        unflushedSince = nil
+        change(to: .finishing)
+        if !isCheckpointed { change(to: .finished) }
+    }
+
+    // MARK: Checkpoints
+
+    private func pass(_ barrier: Barrier) throws {
+        lastCheckpoint = barrier.checkpoint
+        let captured = try head.capture(at: barrier)
+        try head.forward(barrier)
+        unflushedSince = nil
+        if isOver, finalCheckpoint == nil { finalCheckpoint = barrier.checkpoint }
+        listener.snapshotTaken(attempt, barrier: barrier, snapshot: captured)
+    }
+
+    /// Starts a checkpoint at a source.
+    package func trigger(_ barrier: Barrier) throws {
+        guard source != nil else {
+            listener.checkpointDeclined(attempt, checkpoint: barrier.id, reason: "only sources are triggered")
+            return
+        }
+        guard barrier.checkpoint > lastCheckpoint else {
+            listener.checkpointDeclined(attempt, checkpoint: barrier.id, reason: "checkpoint \(lastCheckpoint) was passed already")
+            return
+        }
+        if barrier.flags.contains(.stop) { stoppedBy = barrier.checkpoint }
+        try pass(barrier)
+    }
+
+    package func checkpointCompleted(_ checkpoint: CheckpointID) throws {
+        try head.visit { node in try node.call { try $0.checkpointCompleted(checkpoint.rawValue) } }
+        if state == .finishing, let finalCheckpoint, checkpoint.rawValue >= finalCheckpoint { change(to: .finished) }
+    }
+
+    package func checkpointAborted(_ checkpoint: CheckpointID) throws {
+        if source == nil { gate.abort(checkpoint) }
+        if stoppedBy == checkpoint.rawValue { stoppedBy = nil }
+        try head.visit { node in try node.call { try $0.checkpointAborted(checkpoint.rawValue) } }
+    }
+
+    // MARK: The end
+
+    /// Whether the slot can forget the task.
+    package var isGone: Bool {
+        switch state {
+        case .finished: !isCheckpointed && !isBlocked  // Its last elements must leave first.
+        case .failed, .canceled: true
+        case .deploying, .running, .finishing: false
+        }
+    }
+
+    package func fail(_ error: any Error) {
+        let failure =
+            error as? JobFailure ?? JobFailure(domain: .system, recovery: .restart, message: "the task failed", cause: "\(error)")
+        change(to: .failed(failure))
+    }
+
+    package func cancel() { change(to: .canceled) }
+
+    /// Closes the operators, the head first. The task is not used afterwards.
+    package func close() {
+        head.visit { $0.operation?.close() }
+    }
+
+    /// When the task wants to run again though nothing comes in: nil for never.
+    package func nextDeadline(now: Instant) -> Instant? {
+        guard !isBlocked, !isOver else { return nil }
+        var deadline = stoppedBy == nil ? wakeSourceAt : nil
+        var callBack = Int64.max
+        head.visit { callBack = min(callBack, $0.context.callBackAt) }
+        if callBack < .max {
+            let wait = max(0, callBack &- environment.clock.wallTime.milliseconds)
+            let time = now.advanced(by: .milliseconds(wait))
+            deadline = min(deadline ?? time, time)
+        }
+        return deadline
+    }
+}

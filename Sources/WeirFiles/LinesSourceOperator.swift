@@ -1,0 +1,204 @@
+import Glibc
+import WeirBase
+public import WeirDataflow
+public import WeirFormats
+public import WeirStreams
+
+/// The part of a source subtask that does not depend on the type of its rows: the ranges, the reader's thread, the watermark.
+@usableFromInline
+final class LinesReader {
+    private let settings: LinesSourceSettings
+    @usableFromInline let lineBytesMax: Int
+    @usableFromInline let skipsEmptyLines: Bool
+    private var context: OperatorContext?
+    private var ranges: [FileRange] = []
+    private var restored: [FileRange]?
+    private var reader: BlockReader?
+    private var watermarks: SplitWatermarks
+
+    /// The block whose lines are being handled, and how far they were.
+    @usableFromInline var block: LineBlock?
+    @usableFromInline var cursor = 0
+
+    init(settings: LinesSourceSettings, watermarks: SplitWatermarks) {
+        self.settings = settings
+        lineBytesMax = settings.lineBytesMax.bytes
+        skipsEmptyLines = settings.skipsEmptyLines
+        self.watermarks = watermarks
+    }
+
+    func restore(from state: RestoredState) throws {
+        do {
+            restored = try FileRangeState.decode(state.union(FileRangeState.name))
+        } catch {
+            throw JobFailure(
+                domain: .system, recovery: .fail, message: "the file positions of checkpoint \(state.checkpoint) are damaged",
+                cause: String(describing: error))
+        }
+    }
+
+    func start(_ context: OperatorContext) throws {
+        self.context = context
+        watermarks.addSplit(now: 0)
+        if let restored {
+            // Every subtask sees the same list: dealt out anew, so that any number of subtasks shares what is left.
+            ranges = restored.enumerated().filter { $0.offset % context.parallelism == context.subtask }.map(\.element)
+        } else {
+            for (file, entry) in try FileListing.list(settings.path).enumerated() {
+                let parts = FileRange.split(path: entry.path, bytes: entry.bytes, splitBytes: Int64(settings.splitBytes.bytes))
+                ranges += parts.enumerated().filter { (file + $0.offset) % context.parallelism == context.subtask }.map(\.element)
+            }
+        }
+        restored = nil
+        let waker = context.waker
+        let reader = BlockReader(
+            ranges: ranges, blockBytes: settings.blockBytes.bytes, lineBytesMax: settings.lineBytesMax.bytes, wake: { waker.wake() })
+        try reader.start()
+        self.reader = reader
+    }
+
+    func snapshot(into builder: SnapshotBuilder) {
+        if let block { ranges[block.range].next = max(ranges[block.range].next, block.offset + Int64(cursor)) }
+        builder.addList(FileRangeState.name, FileRangeState.encode(ranges))
+    }
+
+    func close() {
+        reader?.stop()
+        reader = nil
+    }
+
+    /// Makes ``block`` one with lines left.
+    ///
+    /// - Returns: nil if there is one; else what the source has to say.
+    @usableFromInline
+    func advance() throws -> SourceStatus? {
+        while true {
+            if let block {
+                if cursor < block.count { return nil }
+                ranges[block.range].next = max(ranges[block.range].next, block.offset + Int64(block.count))
+                if block.isLast { ranges[block.range].isFinished = true }
+                self.block = nil
+                reader?.recycle(block)
+            }
+            switch reader?.next() {
+            case .block(let next):
+                block = next
+                cursor = next.offset == 0 && startsWithByteOrderMark(next) ? 3 : 0
+                context?.counter("numBytesIn").add(next.count)
+            case .nothing: return .idle(wakeAfter: nil)
+            case .finished, nil: return .finished
+            case .failed(let failure): throw failure
+            }
+        }
+    }
+
+    private func startsWithByteOrderMark(_ block: LineBlock) -> Bool {
+        block.count >= 3 && UnsafeRawBufferPointer(start: block.base, count: 3).elementsEqual([0xEF, 0xBB, 0xBF])
+    }
+
+    /// The index of the newline at or behind `start`, or of the end of the block.
+    @usableFromInline
+    func lineEnd(from start: Int, in block: LineBlock) -> Int {
+        guard let newline = memchr(block.base + start, 0x0A, block.count - start) else { return block.count }
+        return UnsafeRawPointer(newline) - UnsafeRawPointer(block.base)
+    }
+
+    @usableFromInline
+    func refuse(lineAt start: Int, in block: LineBlock) throws {
+        throw lineTooLong(path: ranges[block.range].path, offset: block.offset + Int64(start), bytesMax: settings.lineBytesMax.bytes)
+    }
+
+    /// A line that the format refused.
+    @usableFromInline
+    func badLine(_ line: UnsafeRawBufferPointer, at start: Int, in block: LineBlock, _ error: any Error) throws {
+        context?.counter("deserializationErrors").add(1)
+        guard settings.badLines == .fail else { return }
+        throw JobFailure(
+            domain: .user, recovery: .fail,
+            message: "the line at byte \(block.offset + Int64(start)) of \"\(ranges[block.range].path)\" cannot be read: it begins with"
+                + " \(firstBytes(line))",
+            cause: String(describing: error))
+    }
+
+    /// Rows were emitted, the latest of them at `greatest`.
+    @usableFromInline
+    func sendWatermark(greatest: Int64) throws {
+        if greatest != .min { watermarks.observe(split: 0, greatest: greatest, now: 0) }
+        if case .watermark(let time) = watermarks.advance(now: 0) { try context?.emitWatermark(time) }
+    }
+}
+
+/// One subtask of a source of lines. Generic and inlinable: the loop over the lines is compiled in the job's module, with its format.
+@usableFromInline
+final class LinesSourceOperator<Format: DeserializationSchema>: AnySource {
+    @usableFromInline let reader: LinesReader
+    @usableFromInline let format: Format
+    @usableFromInline let output: Collector<Format.Row>
+    @usableFromInline let stamp: WatermarkStrategy<Format.Row>.Stamp?
+    @usableFromInline let pool: BatchPool<Format.Row>
+    private var context: OperatorContext?
+
+    @usableFromInline
+    init(setup: SourceSetup<Format.Row>, settings: LinesSourceSettings, format: Format) {
+        reader = LinesReader(settings: settings, watermarks: SplitWatermarks(setup.watermarks))
+        self.format = format
+        output = setup.output
+        stamp = setup.watermarks.stamp
+        pool = BatchPool()
+    }
+
+    @usableFromInline
+    override func open(_ context: OperatorContext) throws { self.context = context }
+
+    @usableFromInline
+    override func restore(from state: RestoredState) throws { try reader.restore(from: state) }
+
+    @usableFromInline
+    override func start() throws { if let context { try reader.start(context) } }
+
+    @inlinable
+    override func poll(budget: Int) throws -> SourceStatus {
+        var remaining = max(1, budget)
+        while remaining > 0 {
+            if let status = try reader.advance() { return status }
+            guard let block = reader.block else { return .more }
+            let batch = pool.take()
+            try fill(batch, from: block, limit: min(remaining, batch.capacity))
+            remaining -= max(1, batch.count)
+            let greatest = stamp?(batch.rows, batch.timestamps, batch.count) ?? .min
+            try output.emit(batch)
+            try reader.sendWatermark(greatest: greatest)
+        }
+        return .more
+    }
+
+    @inlinable
+    func fill(_ batch: Batch<Format.Row>, from block: LineBlock, limit: Int) throws {
+        let lineBytesMax = reader.lineBytesMax
+        let skipsEmptyLines = reader.skipsEmptyLines
+        let base = block.base
+        var start = reader.cursor
+        while batch.count < limit, start < block.count {
+            let end = reader.lineEnd(from: start, in: block)
+            // CRLF: the CR belongs to the end of the line.
+            let isCarriageReturn = end > start && base.load(fromByteOffset: end - 1, as: UInt8.self) == 0x0D
+            let line = UnsafeRawBufferPointer(start: base + start, count: end - start - (isCarriageReturn ? 1 : 0))
+            if line.count > lineBytesMax { try reader.refuse(lineAt: start, in: block) }
+            if !(skipsEmptyLines && line.isEmpty) {
+                do {
+                    batch.append(try format.decode(line), timestamp: AnyBatch.noTimestamp)
+                } catch {
+                    try reader.badLine(line, at: start, in: block, error)
+                }
+            }
+            start = end + 1
+        }
+        reader.cursor = min(start, block.count)
+    }
+
+    @usableFromInline
+    override func snapshot(into builder: SnapshotBuilder) throws { reader.snapshot(into: builder) }
+
+    @usableFromInline
+    override func close() { reader.close() }
+}

@@ -1,0 +1,79 @@
+internal import WeirBase
+internal import WeirControl
+internal import WeirGraph
+internal import WeirWire
+
+/// What the shell remembers of a job beside the control plane's decisions: for display, and to persist it.
+struct JobRecord {
+    /// Bounds on what is kept for display.
+    static let failuresMax = 20
+    static let changesMax = 100
+
+    struct Task {
+        var worker: WorkerID
+        var taskManager: TaskManagerID
+        var slot: Int
+        var state: TaskState
+        var since: WallTime
+        var metrics = WireTaskMetrics()
+    }
+
+    let id: JobID
+    let submission: WireSubmitJob
+    let graph: JobGraph
+    let submitted: WallTime
+    var ended: WallTime?
+    var state = JobState.created
+    var reason: String?
+    var tasks: [SubtaskID: Task] = [:]
+    var changes: [WireStateChange] = []
+    var failures: [WireFailureRecord] = []
+    var restoredFrom: CheckpointID?
+    /// Set while a failure waits for RUNNING.
+    var failedAt: Instant?
+    /// Every worker the job had, oldest first, with its TaskManager: where logs are.
+    var workers: [(worker: WorkerID, taskManager: TaskManagerID)] = []
+    /// The last lines of stderr of the latest worker that died, until the failure that it caused is recorded.
+    var standardError: [String] = []
+
+    mutating func deployed(_ plan: DeploymentPlan, on worker: WorkerID, at time: WallTime) {
+        restoredFrom = plan.restore?.checkpoint ?? restoredFrom
+        let taskManager = plan.workers.first { $0.worker == worker }?.taskManager ?? TaskManagerID("")
+        for task in plan.tasks {
+            tasks[task.subtask] = Task(worker: worker, taskManager: taskManager, slot: task.slot, state: .deploying, since: time)
+        }
+    }
+
+    mutating func changed(_ change: JobStateChange, lastFailure: JobFailure?, now: Instant, at time: WallTime) {
+        state = change.to
+        reason = change.reason
+        var entry = WireStateChange()
+        entry.timestampMs = time.milliseconds
+        entry.state = change.to.wire
+        entry.epoch = change.epoch.rawValue
+        changes.append(entry)
+        if changes.count > Self.changesMax { changes.removeFirst() }
+        switch change.to {
+        case .restarting, .failing, .failed:
+            if failedAt == nil, let lastFailure {
+                var record = WireFailureRecord()
+                record.timestampMs = time.milliseconds
+                record.epoch = change.epoch.rawValue
+                record.failure = lastFailure.wire
+                record.stderrTail = standardError
+                failures.append(record)
+                if failures.count > Self.failuresMax { failures.removeFirst() }
+                failedAt = now
+            }
+            standardError = []
+        case .running:
+            if let failedAt, !failures.isEmpty {
+                let elapsed = failedAt.duration(to: now).inMilliseconds
+                failures[failures.count - 1].runningAgainMs = UInt32(clamping: max(elapsed, 1))
+            }
+            failedAt = nil
+        default: break
+        }
+        if change.to.isTerminal { ended = time }
+    }
+}

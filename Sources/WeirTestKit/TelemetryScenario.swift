@@ -1,0 +1,122 @@
+internal import Foundation
+internal import WeirBase
+internal import WeirWire
+
+/// The main job on a cluster of real processes: something is killed in the middle, and every window compared with a plain fold.
+package struct TelemetryScenario {
+    /// What gets SIGKILL after half of the input.
+    package enum Victim: Sendable { case taskManager, worker }
+
+    package struct Outcome: Sendable {
+        package var isExact: Bool
+        package var windows: Int
+        package var restarts: Int
+        /// From the failure to every task RUNNING.
+        package var runningAgainMs: Int
+    }
+
+    private let readings: Int
+    private let perSecond: Int
+    private let victim: Victim
+    private let print: (String) -> Void
+
+    package init(readings: Int, perSecond: Int, victim: Victim, print: @escaping (String) -> Void) {
+        self.readings = readings
+        self.perSecond = perSecond
+        self.victim = victim
+        self.print = print
+    }
+
+    package func run() throws -> Outcome {
+        let cluster = try LocalCluster(settings: ["execution.checkpointing.interval": "1s"])
+        defer { cluster.stop() }
+        print("test broker, jobmanager and two taskmanagers start in \(cluster.directory)")
+        let bootstrap = try cluster.startBroker(topics: "telemetries:4,summaries:1")
+        try cluster.startJobManager()
+        try cluster.startTaskManager("tm-1", slots: 2)
+        try cluster.startTaskManager("tm-2", slots: 2)
+
+        let submitted = try cluster.weir([
+            "run", "-d", "-p", "2", cluster.binaries + "/TelemetryAggregate", "--", "--bootstrap", bootstrap,
+        ])
+        guard submitted.code == 0 else { throw JobFailure(domain: .system, recovery: .fail, message: submitted.output.joined(separator: "\n")) }
+        let job = "TelemetryAggregate"
+        let started = try cluster.wait(for: job, "RUNNING") { $0.summary.state == .running }
+        print("job \(started.summary.job) is RUNNING on \(Set(started.tasks.map(\.taskManager)).sorted().joined(separator: ", "))")
+
+        var telemetry = Telemetry(seed: 42, containers: 40, windowSeconds: 15)
+        let writer = try TopicWriter(bootstrap: bootstrap, topic: "telemetries")
+        print("\(readings) readings of 40 containers go to Kafka, \(perSecond) a second")
+        let begun = ContinuousClock.now
+        var killed: ContinuousClock.Instant?
+        for index in 0..<readings {
+            let reading = telemetry.next(step: 20)
+            try writer.write(key: reading.containerID, value: reading.json, timestamp: reading.timestamp)
+            if index % 100 == 99 {
+                let due = begun + .milliseconds(index * 1_000 / perSecond)
+                if due > .now { usleep(UInt32(clamping: (due - .now).inMilliseconds * 1_000)) }
+            }
+            if index == readings / 2 {
+                let info = try cluster.wait(for: job, "past its first checkpoint") { $0.checkpoints.completed > 0 }
+                let host = info.tasks.first?.taskManager ?? "tm-1"
+                killed = .now
+                switch victim {
+                case .taskManager: cluster.killTaskManager(host)
+                case .worker: try cluster.killWorkers(of: host)
+                }
+                let lost = info.tasks.filter { $0.taskManager == host }.count
+                print("kill -9 of \(victim == .worker ? "the worker of " : "")\(host), which ran \(lost) of \(info.tasks.count) tasks")
+            }
+        }
+        for partition in 0..<4 {
+            try writer.write(partition: Int32(partition), value: telemetry.closing.json, timestamp: telemetry.closing.timestamp)
+        }
+        try writer.flush()
+        let recovered = try cluster.wait(for: job, "RUNNING after the kill") {
+            $0.summary.state == .running && $0.failures.last?.runningAgainMs ?? 0 > 0
+        }
+        if let failure = recovered.failures.last {
+            print("detected: \(failure.failure.message)")
+            print("restored from checkpoint \(recovered.checkpoints.restoredFrom), RUNNING again after \(failure.runningAgainMs) ms")
+        }
+
+        let check = try compare(telemetry, bootstrap: bootstrap)
+        if let killed { print("caught up \((ContinuousClock.now - killed).inMilliseconds) ms after the kill, the input's end included") }
+        _ = try cluster.weir(["cancel", job])
+        for problem in check.problems.prefix(10) { print("differs: \(problem)") }
+        for window in check.missing.prefix(10) { print("missing: \(window.containerID) at \(window.start)") }
+        let isExact = check.problems.isEmpty && check.missing.isEmpty && recovered.summary.restarts > 0
+        if isExact {
+            print("exact: \(telemetry.expected.count) windows equal a plain fold of the input (\(check.repeated) written again after the kill)")
+        }
+        return Outcome(
+            isExact: isExact, windows: telemetry.expected.count, restarts: Int(recovered.summary.restarts),
+            runningAgainMs: Int(recovered.failures.last?.runningAgainMs ?? 0))
+    }
+
+    /// Reads the job's output until every window is there, or none came for 20 s.
+    private func compare(_ telemetry: Telemetry, bootstrap: String) throws -> TelemetryCheck {
+        var check = TelemetryCheck(expected: telemetry.expected)
+        let reader = try TopicReader(bootstrap: bootstrap, topic: "summaries", partitions: 1)
+        var quiet = ContinuousClock.now
+        while !check.missing.isEmpty, ContinuousClock.now - quiet < .seconds(20) {
+            guard let bytes = reader.next(milliseconds: 100) else { continue }
+            quiet = .now
+            let row = try JSONDecoder().decode(SummaryRow.self, from: Data(bytes))
+            check.take(
+                containerID: row.containerID, windowStart: row.windowStart, count: row.count, temperatureMinimum: row.temperatureMinimum,
+                temperatureMaximum: row.temperatureMaximum, temperatureMean: row.temperatureMean, co2Mean: row.co2Mean)
+        }
+        return check
+    }
+
+    private struct SummaryRow: Decodable {
+        var containerID: String
+        var windowStart: Int64
+        var count: Int
+        var temperatureMinimum: Double
+        var temperatureMaximum: Double
+        var temperatureMean: Double
+        var co2Mean: Double
+    }
+}

@@ -1,0 +1,4 @@
+import ArgumentParser
+import WeirJobManager
+
+JobManagerCommand.main()

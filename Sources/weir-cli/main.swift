@@ -1,0 +1,4 @@
+internal import ArgumentParser
+internal import WeirCLI
+
+WeirCommand.main(WeirCommand.words(CommandLine.arguments.dropFirst()))

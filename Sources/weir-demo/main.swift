@@ -1,0 +1,14 @@
+// What `make demo` shows: the main job survives the kill of a TaskManager with an exact result.
+import Glibc
+import WeirTestKit
+
+do {
+    let scenario = TelemetryScenario(readings: 30_000, perSecond: 3_000, victim: .taskManager) { line in
+        print(line)
+        fflush(nil)
+    }
+    exit(try scenario.run().isExact ? 0 : 1)
+} catch {
+    print("the demo failed: \(error)")
+    exit(1)
+}

@@ -1,0 +1,92 @@
+import Foundation
+import Testing
+import WeirBase
+import WeirTestKit
+
+/// Real processes on free ports: what users do, and what goes wrong for them.
+@Suite(.serialized) struct ClusterTests {
+    @Test(arguments: [TelemetryScenario.Victim.taskManager, .worker])
+    func theTelemetryJobSurvivesAKillExactly(victim: TelemetryScenario.Victim) throws {
+        var lines: [String] = []
+        let outcome = try TelemetryScenario(readings: 12_000, perSecond: 2_000, victim: victim) { lines.append($0) }.run()
+        #expect(outcome.isExact, "\(lines.joined(separator: "\n"))")
+        #expect(outcome.restarts == 1)
+        #expect(outcome.windows > 100)
+    }
+
+    @Test func badInputIsToldInWords() throws {
+        let cluster = try LocalCluster()
+        defer { cluster.stop() }
+        try cluster.startJobManager()
+
+        let text = cluster.directory + "/notes.txt"
+        try "hello".write(toFile: text, atomically: true, encoding: .utf8)
+        try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: text)
+        let noELF = try cluster.weir(["run", "-d", text])
+        #expect(noELF.code == 1)
+        #expect(noELF.output.joined().contains("ELF"), "\(noELF.output)")
+
+        let unknown = try cluster.weir(["info", "nothing-of-that-name"])
+        #expect(unknown.code == 1)
+        #expect(unknown.output.joined().contains("nothing-of-that-name"), "\(unknown.output)")
+
+        let usage = try cluster.weir(["run"])
+        #expect(usage.code == 64)
+
+        let key = try cluster.weir([
+            "run", "-d", "-D", "execution.checkpointing.intervall=1s", cluster.binaries + "/WordCount", "--", "--input", text, "--output",
+            cluster.directory,
+        ])
+        #expect(key.code != 0)
+        #expect(key.output.joined().contains("execution.checkpointing.interval"), "\(key.output)")
+    }
+
+    @Test func aJobWithoutSlotsWaitsAndCanBeCanceled() throws {
+        let cluster = try LocalCluster()
+        defer { cluster.stop() }
+        try cluster.startJobManager()
+        let file = cluster.directory + "/words.txt"
+        try "a b a".write(toFile: file, atomically: true, encoding: .utf8)
+        let run = try cluster.weir(["run", "-d", cluster.binaries + "/WordCount", "--", "--input", file, "--output", cluster.directory + "/out"])
+        #expect(run.code == 0, "\(run.output)")
+        let waiting = try cluster.wait(for: "WordCount", "waiting for slots") { $0.summary.state == .waitingForResources }
+        #expect(waiting.summary.statusMessage.contains("slot"), "\(waiting.summary.statusMessage)")
+        let second = try cluster.weir(["run", "-d", cluster.binaries + "/WordCount", "--", "--input", file, "--output", cluster.directory + "/out"])
+        #expect(second.code == 1)
+        #expect(second.output.joined().contains("runs already"), "\(second.output)")
+        #expect(try cluster.weir(["cancel", "WordCount"]).code == 0)
+        _ = try cluster.wait(for: "WordCount", "canceled") { $0.summary.state == .canceled }
+    }
+
+    @Test func wordCountRunsAloneAndOnACluster() throws {
+        let cluster = try LocalCluster()
+        defer { cluster.stop() }
+        let file = cluster.directory + "/words.txt"
+        try "to be or not to be\nthat is the question\n".write(toFile: file, atomically: true, encoding: .utf8)
+        let alone = try ChildProcess(
+            name: "WordCount", executable: cluster.binaries + "/WordCount", arguments: ["--input", file, "--output", cluster.directory + "/alone"])
+        #expect(alone.exitCode() == 0, "\(alone.output)")
+        #expect(try counts(in: cluster.directory + "/alone") == ["to": 2, "be": 2, "or": 1, "not": 1, "that": 1, "is": 1, "the": 1, "question": 1])
+
+        try cluster.startJobManager()
+        try cluster.startTaskManager("tm-1", slots: 2)
+        let run = try cluster.weir([
+            "run", "-p", "2", cluster.binaries + "/WordCount", "--", "--input", file, "--output", cluster.directory + "/cluster",
+        ])
+        #expect(run.code == 0, "\(run.output)")
+        #expect(try counts(in: cluster.directory + "/cluster") == counts(in: cluster.directory + "/alone"))
+    }
+
+    /// The last count of each word.
+    private func counts(in directory: String) throws -> [String: Int] {
+        var counts: [String: Int] = [:]
+        for name in try FileManager.default.contentsOfDirectory(atPath: directory) {
+            for line in try String(contentsOfFile: directory + "/" + name, encoding: .utf8).split(separator: "\n") {
+                let parts = line.split(separator: " ")
+                guard parts.count == 2, let count = Int(parts[1]) else { continue }
+                counts[String(parts[0])] = max(counts[String(parts[0])] ?? 0, count)
+            }
+        }
+        return counts
+    }
+}

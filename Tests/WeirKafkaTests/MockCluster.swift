@@ -1,0 +1,161 @@
+import CRdKafka
+import Synchronization
+import Testing
+import WeirBase
+import WeirDataflow
+import WeirFormats
+import WeirGraph
+import WeirStreams
+
+@testable import WeirKafka
+
+/// A cluster of librdkafka's mock broker in the test's process.
+final class MockCluster: @unchecked Sendable {  // The C functions of the mock lock for themselves.
+    private let client: OpaquePointer
+    private let cluster: OpaquePointer
+    let bootstrap: String
+
+    init(_ topics: KeyValuePairs<String, Int32>) throws {
+        var text = [CChar](repeating: 0, count: 512)
+        let configuration = rd_kafka_conf_new()
+        rd_kafka_conf_set(configuration, "log_level", "2", &text, text.count)
+        client = try #require(rd_kafka_new(RD_KAFKA_PRODUCER, configuration, &text, text.count))
+        cluster = try #require(weir_kafka_mock_create(client, 1))
+        bootstrap = String(cString: try #require(rd_kafka_mock_cluster_bootstraps(cluster)))
+        for (name, partitions) in topics { #expect(rd_kafka_mock_topic_create(cluster, name, partitions, 1) == RD_KAFKA_RESP_ERR_NO_ERROR) }
+    }
+
+    deinit {
+        rd_kafka_mock_cluster_destroy(cluster)
+        rd_kafka_destroy(client)
+    }
+
+    func setError(_ topic: String, _ error: rd_kafka_resp_err_t) { rd_kafka_mock_topic_set_error(cluster, topic, error) }
+
+    /// The next requests of one kind fail. 0: Produce, 1: Fetch, 8: OffsetCommit.
+    func fail(request: Int16, _ errors: [rd_kafka_resp_err_t]) {
+        var copy = errors
+        rd_kafka_mock_push_request_errors_array(cluster, request, copy.count, &copy)
+    }
+
+    func setBroker(up: Bool) { _ = up ? rd_kafka_mock_broker_set_up(cluster, 1) : rd_kafka_mock_broker_set_down(cluster, 1) }
+
+    /// Writes values to one partition, and waits until they are there.
+    func write(_ topic: String, _ partition: Int32, _ values: [String?], timestamp: Int64 = 0) throws {
+        let producer = try KafkaProducerHandle(properties: ["bootstrap.servers": bootstrap, "linger.ms": "0"], topic: topic)
+        for value in values {
+            if var value {
+                let outcome = value.withUTF8 {
+                    producer.produce(key: nil, value: UnsafeRawBufferPointer($0), partition: partition, timestamp: timestamp)
+                }
+                #expect(outcome == .queued)
+            } else {
+                let outcome = producer.produce(key: nil, value: nil, partition: partition, timestamp: timestamp)
+                #expect(outcome == .queued)
+            }
+        }
+        let isFlushed = producer.flush(timeout: .seconds(10))
+        let failure = producer.events.takeDeliveryFailure()
+        #expect(isFlushed)
+        #expect(failure == nil)
+    }
+}
+
+struct TestClock: WeirClock {
+    private static let origin = ContinuousClock.now
+    var now: Instant { Instant(nanoseconds: Self.origin.duration(to: .now).inNanoseconds) }
+    var wallTime: WallTime { WallTime(milliseconds: 1_700_000_000_000 + now.nanoseconds / 1_000_000) }
+}
+
+/// Counts how often it was woken, and lets a test wait for it.
+final class TestWaker: Waker {
+    private let count = Atomic<Int>(0)
+    var woken: Int { count.load(ordering: .acquiring) }
+    func wake() { count.add(1, ordering: .acquiringAndReleasing) }
+}
+
+final class RowCollector<Row: Sendable>: Collector<Row> {
+    var rows: [Row] = []
+    var timestamps: [Int64] = []
+    override func emit(_ batch: Batch<Row>) throws {
+        for index in 0..<batch.count {
+            rows.append(batch.rows[index])
+            timestamps.append(batch.timestamps[index])
+        }
+        batch.recycle()
+    }
+}
+
+final class TestControl: ControlOutput {
+    var watermarks: [Int64] = []
+    var statuses: [Bool] = []
+    func emitWatermark(_ watermark: Int64) throws { watermarks.append(watermark) }
+    func emitStatus(idle: Bool) throws { statuses.append(idle) }
+}
+
+func makeContext(_ control: TestControl, subtask: Int = 0, of parallelism: Int = 1, restored: Bool = false, waker: any Waker) -> OperatorContext {
+    let context = OperatorContext(
+        operatorID: OperatorID(uid: "test"), operatorName: "test", subtask: subtask, parallelism: parallelism, maxParallelism: 128,
+        keyGroups: 0..<1, isRestored: restored, waker: waker, clock: TestClock())
+    context.control = control
+    return context
+}
+
+/// One subtask of a source, driven as a task would drive it.
+final class SourceHarness<Source: StreamSourceDescriptor> {
+    let collector = RowCollector<Source.Row>()
+    let control = TestControl()
+    let waker = TestWaker()
+    let context: OperatorContext
+    let source: AnySource
+    private(set) var isFinished = false
+
+    init(
+        _ descriptor: Source, watermarks: WatermarkStrategy<Source.Row> = .none, subtask: Int = 0, of parallelism: Int = 1,
+        restoring state: [[UInt8]]? = nil, list: String = "kafka.positions"
+    ) throws {
+        try descriptor.validate()
+        context = makeContext(control, subtask: subtask, of: parallelism, restored: state != nil, waker: waker)
+        source = try descriptor.makeSource(
+            SourceSetup(uid: "test", name: "test", watermarks: watermarks, output: collector))
+        try source.open(context)
+        if let state { try source.restore(from: RestoredState(checkpoint: 1, lists: [list: state], unions: [list: state])) }
+        try source.start()
+    }
+
+    deinit { source.close() }
+
+    var rows: [Source.Row] { collector.rows }
+    func counter(_ name: String) -> Int { context.counter(name).value }
+
+    /// Polls until `condition` holds. A source that says it is idle is called again only once it asked for it.
+    func run(seconds: Double = 20, budget: Int = 1_024, until condition: () -> Bool = { false }) async throws {
+        let end = ContinuousClock.now + .seconds(seconds)
+        while !isFinished, !condition(), ContinuousClock.now < end {
+            let woken = waker.woken
+            switch try source.poll(budget: budget) {
+            case .more: continue
+            case .finished: isFinished = true
+            case .idle(let wakeAfter):
+                let wake = wakeAfter.map { ContinuousClock.now + $0 } ?? end
+                while waker.woken == woken, !condition(), ContinuousClock.now < min(wake, end) { try await Task.sleep(for: .milliseconds(1)) }
+            }
+        }
+    }
+
+    func snapshot(_ checkpoint: UInt64 = 1, list: String = "kafka.positions") throws -> [[UInt8]] {
+        let builder = SnapshotBuilder(checkpoint: checkpoint)
+        try source.snapshot(into: builder)
+        return builder.operatorState[list] ?? []
+    }
+}
+
+/// What a closure fails with.
+func failure(of body: () async throws -> Void) async -> JobFailure? {
+    do {
+        try await body()
+        return nil
+    } catch {
+        return error as? JobFailure
+    }
+}

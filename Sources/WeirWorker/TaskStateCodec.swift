@@ -6,6 +6,8 @@ package struct EncodedOperatorState: Sendable {
     package var operatorID: OperatorID
     package var keyed: [RestoredState.Keyed] = []
     package var lists: [String: [[UInt8]]] = [:]
+
+    package init(operatorID: OperatorID) { self.operatorID = operatorID }
 }
 
 /// The bytes of one subtask's state: version 1 of "Task state" in `proto-docs/checkpoint-format.md`, all integers little-endian.

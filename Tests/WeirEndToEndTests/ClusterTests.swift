@@ -2,6 +2,7 @@ import Foundation
 import Testing
 import WeirBase
 import WeirTestKit
+import WeirWire
 
 /// Real processes on free ports: what users do, and what goes wrong for them.
 @Suite(.serialized) struct ClusterTests {

@@ -83,7 +83,9 @@ let package = Package(
         module(
             "WeirWorker",
             ["WeirBase", "WeirGraph", "WeirWire", "WeirDataflow", "WeirStreams", "WeirTransport", "WeirStorage", "CWeirSystem", logging, protobuf]),
-        module("WeirCLI", ["WeirBase", "WeirWire", "WeirTransport", "WeirConfiguration", "WeirDigest", "CWeirProcess", logging, protobuf, argumentParser]),
+        module(
+            "WeirCLI",
+            ["WeirBase", "WeirWire", "WeirTransport", "WeirConfiguration", "WeirDigest", "CWeirProcess", logging, protobuf, argumentParser]),
         // Floor 5
         module(
             "Weir",
@@ -118,7 +120,9 @@ let package = Package(
         tests("WeirJobManagerTests", ["WeirBase", "WeirControl", "WeirJobManager"]),
         tests("WeirWorkerTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirWorker"]),
         tests("WeirEndToEndTests", ["WeirBase", "WeirWire", "WeirTestKit"]),
-        tests("WeirTaskManagerTests", ["WeirBase", "WeirWire", "WeirTransport", "WeirConfiguration", "WeirDigest", "WeirTaskManager", logging, protobuf]),
+        tests(
+            "WeirTaskManagerTests",
+            ["WeirBase", "WeirWire", "WeirTransport", "WeirConfiguration", "WeirDigest", "WeirTaskManager", logging, protobuf]),
         tests("WeirCLITests", ["WeirWire", "WeirTransport", "WeirCLI", logging, protobuf, argumentParser]),
         tests(
             "WeirMacrosTests",

@@ -222,12 +222,6 @@ package final class JobManagerCore: @unchecked Sendable {  // Guarded by the loo
     private func changed(_ change: JobStateChange) {
         let failure = plane.jobSnapshot(change.job)?.lastFailure
         jobs[change.job]?.changed(change, lastFailure: failure, now: environment.clock.now, at: environment.clock.wallTime)
-        logger.notice(
-            "job state changed",
-            metadata: [
-                "job.id": "\(change.job)", "from": "\(change.from.rawValue)", "to": "\(change.to.rawValue)", "epoch": "\(change.epoch)",
-                "reason": "\(change.reason ?? "")",
-            ])
         let store = jobStore
         environment.store {
             store.recordState(change)

@@ -58,6 +58,7 @@ package final class JobStore: Sendable {
             if let artifacts, try !artifacts.contains(submission.artifactSha256, sizeBytes: Int(clamping: submission.artifactBytes)) {
                 return .failure(Refusal(.notFound, "the job's binary \(submission.artifactSha256) was not uploaded", hint: "submit with weir run"))
             }
+            if let artifacts { try ExecutableFile.check(artifacts.path(of: submission.artifactSha256)) }
             var restoreFrom: [CompletedCheckpoint] = []
             if !submission.restorePath.isEmpty { restoreFrom = [try external(submission.restorePath, job: job)] }
             try files.makeDirectory(jobDirectory(job))

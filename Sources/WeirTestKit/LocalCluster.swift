@@ -129,6 +129,12 @@ package final class LocalCluster {
         }
     }
 
+    /// SIGKILL; ``startJobManager()`` starts another one on the same port and storage.
+    package func killJobManager() {
+        jobManager?.kill()
+        jobManager = nil
+    }
+
     package func killTaskManager(_ id: String) {
         taskManagers[id]?.kill()
         taskManagers[id] = nil

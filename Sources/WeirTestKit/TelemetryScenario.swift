@@ -56,7 +56,8 @@ package struct TelemetryScenario {
                 let due = begun + .milliseconds(index * 1_000 / perSecond)
                 if due > .now { usleep(UInt32(clamping: (due - .now).inMilliseconds * 1_000)) }
             }
-            if index == readings / 2 {
+            // Half a checkpoint interval behind a checkpoint, so that there is something to read again.
+            if index == readings / 2 + perSecond / 2 {
                 let info = try cluster.wait(for: job, "past its first checkpoint") { $0.checkpoints.completed > 0 }
                 let host = info.tasks.first?.taskManager ?? "tm-1"
                 killed = .now

@@ -59,6 +59,24 @@ import WeirWire
         _ = try cluster.wait(for: "WordCount", "canceled") { $0.summary.state == .canceled }
     }
 
+    @Test func aRestartedJobManagerTakesUpTheJob() throws {
+        let cluster = try LocalCluster()
+        defer { cluster.stop() }
+        try cluster.startJobManager()
+        let file = cluster.directory + "/words.txt"
+        try "a b a".write(toFile: file, atomically: true, encoding: .utf8)
+        let run = try cluster.weir(["run", "-d", cluster.binaries + "/WordCount", "--", "--input", file, "--output", cluster.directory + "/out"])
+        #expect(run.code == 0, "\(run.output)")
+        let before = try cluster.wait(for: "WordCount", "waiting for slots") { $0.summary.state == .waitingForResources }
+        cluster.killJobManager()
+        try cluster.startJobManager()
+        try cluster.startTaskManager("tm-1", slots: 1)
+        let after = try cluster.wait(for: "WordCount", "finished") { $0.summary.state == .finished }
+        #expect(after.summary.job == before.summary.job)
+        #expect(after.epoch > before.epoch)
+        #expect(try counts(in: cluster.directory + "/out") == ["a": 2, "b": 1])
+    }
+
     @Test func wordCountRunsAloneAndOnACluster() throws {
         let cluster = try LocalCluster()
         defer { cluster.stop() }

@@ -104,7 +104,8 @@ extension JobManagerCore {
         environment.store {
             store.recover()
         } then: { [weak self] recovered in
-            for job in recovered { self?.recover(job) }
+            for problem in recovered.problems { self?.logger.error("cannot be recovered", metadata: ["cause": "\(problem)"]) }
+            for job in recovered.jobs { self?.recover(job) }
         }
     }
 

@@ -90,20 +90,58 @@ package final class JobStore: Sendable {
         }
     }
 
-    /// Jobs that had not ended, in order of id. What cannot be read is left where it is; the caller logs nothing of it but its absence.
-    func recover() -> [RecoveredJob] {
-        guard let names = try? files.list(directory + "/jobs") else { return [] }
-        return names.sorted().compactMap { name -> RecoveredJob? in
-            guard let job = JobID(name), (try? files.read(jobDirectory(job) + "/ended")) == nil,
-                let bytes = try? files.read(jobDirectory(job) + "/submission"), let submission = try? WireSubmitJob(serializedBytes: bytes)
-            else { return nil }
-            let epoch = (try? files.read(jobDirectory(job) + "/epoch")).flatMap { UInt32(String(decoding: $0, as: UTF8.self)) } ?? 0
-            let found = completed(of: job)
-            var checkpoints = found
-            if checkpoints.isEmpty, !submission.restorePath.isEmpty, let external = try? external(submission.restorePath, job: job) {
-                checkpoints = [external]
+    /// Jobs that had not ended, in order of id, and in words what could not be read.
+    ///
+    /// A job whose every checkpoint is damaged is left out: started from nothing it would lose its state without a word. What is left out stays on
+    /// the disk.
+    func recover() -> (jobs: [RecoveredJob], problems: [String]) {
+        var jobs: [RecoveredJob] = []
+        var problems: [String] = []
+        do {
+            for name in try files.list(directory + "/jobs") {
+                guard let job = JobID(name), try !files.list(jobDirectory(job)).contains("ended") else { continue }
+                do {
+                    jobs.append(try recover(job, problems: &problems))
+                } catch {
+                    problems.append("job \(job) is not taken up: \(describe(error))")
+                }
             }
-            return RecoveredJob(job: job, submission: submission, lastEpoch: epoch, lastCheckpoint: found.last?.id, checkpoints: checkpoints)
+        } catch {
+            problems.append(describe(error))
+        }
+        return (jobs, problems)
+    }
+
+    private func recover(_ job: JobID, problems: inout [String]) throws -> RecoveredJob {
+        let submission = try WireSubmitJob(serializedBytes: files.read(jobDirectory(job) + "/submission"))
+        var epoch: UInt32 = 0
+        if try files.list(jobDirectory(job)).contains("epoch") {
+            let text = String(decoding: try files.read(jobDirectory(job) + "/epoch"), as: UTF8.self)
+            guard let number = UInt32(text) else {
+                throw JobFailure(domain: .external, recovery: .fail, message: "\(jobDirectory(job))/epoch holds \"\(text)\" and no number")
+            }
+            epoch = number
+        }
+        let storage = storage(job)
+        let existing = try storage.completed()
+        var checkpoints: [CompletedCheckpoint] = []
+        for id in existing.reversed() {
+            do throws(JobFailure) { checkpoints.append(try load(storage.directory(of: id))) } catch { problems.append(describe(error)) }
+        }
+        if checkpoints.isEmpty, !existing.isEmpty {
+            throw JobFailure(
+                domain: .external, recovery: .fail, message: "none of its \(existing.count) checkpoints in \(storage.jobDirectory) can be read")
+        }
+        if checkpoints.isEmpty, !submission.restorePath.isEmpty { checkpoints = [try external(submission.restorePath, job: job)] }
+        return RecoveredJob(
+            job: job, submission: submission, lastEpoch: epoch, lastCheckpoint: try storage.highest(), checkpoints: checkpoints)
+    }
+
+    private func describe(_ error: any Error) -> String {
+        switch error {
+        case let failure as FileFailure: "cannot \(failure.operation) \(failure.path): \(failure.reason)"
+        case let failure as JobFailure: failure.message + (failure.cause.map { ": " + $0 } ?? "")
+        default: "\(error)"
         }
     }
 
@@ -148,13 +186,6 @@ package final class JobStore: Sendable {
 
     private func absolute(_ file: StateFile, job: JobID) -> String {
         file.path.hasPrefix("/") ? file.path : storage(job).jobDirectory + "/" + file.path
-    }
-
-    /// Completed checkpoints of the job's own directory, the latest last; damaged ones are left out.
-    private func completed(of job: JobID) -> [CompletedCheckpoint] {
-        let storage = storage(job)
-        let ids = (try? storage.completed()) ?? []
-        return ids.compactMap { id in try? load(storage.directory(of: id)) }.sorted { $0.id < $1.id }
     }
 
     private func load(_ path: String) throws(JobFailure) -> CompletedCheckpoint {

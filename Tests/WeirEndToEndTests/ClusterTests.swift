@@ -77,6 +77,26 @@ import WeirWire
         #expect(try counts(in: cluster.directory + "/out") == ["a": 2, "b": 1])
     }
 
+    /// Started from nothing, the job would have lost its state without a word.
+    @Test func aJobWhoseCheckpointsAreAllDamagedIsNotTakenUp() throws {
+        let cluster = try LocalCluster()
+        defer { cluster.stop() }
+        try cluster.startJobManager()
+        let file = cluster.directory + "/words.txt"
+        try "a".write(toFile: file, atomically: true, encoding: .utf8)
+        _ = try cluster.weir(["run", "-d", cluster.binaries + "/WordCount", "--", "--input", file, "--output", cluster.directory + "/out"])
+        let job = try cluster.wait(for: "WordCount", "waiting") { $0.summary.state == .waitingForResources }.summary.job
+        cluster.killJobManager()
+        let checkpoint = cluster.directory + "/jobmanager/checkpoints/\(job)/chk-1"
+        try FileManager.default.createDirectory(atPath: checkpoint, withIntermediateDirectories: true)
+        try Data("damaged".utf8).write(to: URL(fileURLWithPath: checkpoint + "/_metadata"))
+        let restarted = try cluster.startJobManager()
+        let line = try restarted.line(containing: "is not taken up")
+        #expect(line.contains(job))
+        #expect(restarted.output.contains { $0.contains(checkpoint + "/_metadata") })
+        #expect(try cluster.weir(["list", "--all"]).output.contains("no jobs"))
+    }
+
     @Test func wordCountRunsAloneAndOnACluster() throws {
         let cluster = try LocalCluster()
         defer { cluster.stop() }

@@ -102,6 +102,8 @@ let package = Package(
         module("WeirSimulation", ["WeirBase", "WeirGraph", "WeirControl"]),
         module("WeirTestKit", ["WeirBase", "WeirWire", "WeirCLI", "CRdKafka"]),
         program("weir-demo", ["WeirTestKit"]),
+        program("weir-simulation", ["WeirBase", "WeirSimulation"]),
+        program("weir-testjob", ["Weir", "WeirTestKit"], path: "Sources/WeirTestJobs"),
         program("weir-testbroker", ["CRdKafka"], path: "Sources/WeirTestBroker"),
         // Tests
         tests("WeirBaseTests", ["WeirBase"]),

@@ -85,7 +85,10 @@ let package = Package(
             ["WeirBase", "WeirGraph", "WeirWire", "WeirDataflow", "WeirStreams", "WeirTransport", "WeirStorage", "CWeirSystem", logging, protobuf]),
         module(
             "WeirCLI",
-            ["WeirBase", "WeirWire", "WeirTransport", "WeirConfiguration", "WeirDigest", "CWeirProcess", logging, protobuf, argumentParser]),
+            [
+                "WeirBase", "WeirWire", "WeirTransport", "WeirStorage", "WeirConfiguration", "WeirDigest", "CWeirProcess", logging, protobuf,
+                argumentParser,
+            ]),
         // Floor 5
         module(
             "Weir",
@@ -110,7 +113,7 @@ let package = Package(
         tests("WeirGraphTests", ["WeirBase", "WeirGraph"]),
         tests("WeirWireTests", ["WeirBase", "WeirWire", protobuf]),
         tests("WeirControlTests", ["WeirBase", "WeirGraph", "WeirControl"]),
-        tests("WeirSimulationTests", ["WeirSimulation"]),
+        tests("WeirSimulationTests", ["WeirSimulation", "WeirTestKit"]),
         tests("WeirDataflowTests", ["WeirBase", "WeirGraph", "WeirDataflow"]),
         tests("WeirFormatsTests", ["WeirBase", "WeirFormats"]),
         tests("WeirStreamsTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams"]),

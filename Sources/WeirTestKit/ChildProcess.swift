@@ -1,3 +1,4 @@
+internal import Dispatch
 internal import Foundation
 internal import Glibc
 internal import Synchronization
@@ -8,6 +9,8 @@ package final class ChildProcess: @unchecked Sendable {  // `process` is started
     private let process = Process()
     private let lines = Mutex<[String]>([])
     private let input = Pipe()
+    /// Up once the output has ended.
+    private let hasAllOutput = DispatchSemaphore(value: 0)
     package let name: String
 
     /// - Parameter environment: Laid over this process's.
@@ -25,7 +28,7 @@ package final class ChildProcess: @unchecked Sendable {  // `process` is started
         process.standardOutput = output
         process.standardError = output
         try process.run()
-        Thread.detachNewThread { [weak self] in
+        Thread.detachNewThread { [weak self, hasAllOutput] in
             var rest = Data()
             while true {
                 let chunk = output.fileHandleForReading.availableData
@@ -38,6 +41,7 @@ package final class ChildProcess: @unchecked Sendable {  // `process` is started
                 }
             }
             if !rest.isEmpty { self?.lines.withLock { $0.append(String(decoding: rest, as: UTF8.self)) } }
+            hasAllOutput.signal()
         }
     }
 
@@ -62,10 +66,16 @@ package final class ChildProcess: @unchecked Sendable {  // `process` is started
         kill()
     }
 
-    /// Waits for the end.
+    /// Waits for the end, and for what was printed before it. The number of the signal for a process that was ended by one.
     package func exitCode() -> Int32 {
         process.waitUntilExit()
+        awaitOutput()
         return process.terminationStatus
+    }
+
+    /// The output ends with the process, unless another one that it started lives on.
+    private func awaitOutput() {
+        if hasAllOutput.wait(timeout: .now() + 2) == .success { hasAllOutput.signal() }
     }
 
     /// Waits for a line that contains a text.
@@ -77,7 +87,7 @@ package final class ChildProcess: @unchecked Sendable {  // `process` is started
             if let line = output.first(where: { $0.contains(text) }) { return line }
             let isOver = !process.isRunning
             if isOver || ContinuousClock.now > deadline {
-                usleep(50_000)
+                if isOver { awaitOutput() }
                 if let line = output.first(where: { $0.contains(text) }) { return line }
                 throw JobFailure(
                     domain: .system, recovery: .fail,

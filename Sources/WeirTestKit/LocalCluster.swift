@@ -83,7 +83,6 @@ package final class LocalCluster {
         let process = try ChildProcess(
             name: "weir", executable: binaries + "/weir", arguments: arguments, environment: ["WEIR_JOBMANAGER_RPC_PORT": "\(port)"])
         let code = process.exitCode()
-        usleep(20_000)
         return (code, process.output)
     }
 

@@ -1,4 +1,5 @@
 internal import SwiftProtobuf
+internal import WeirBase
 package import WeirWire
 
 /// Lets a job's binary describe itself: it runs once, defines its graph, and writes the submission to descriptor 3.

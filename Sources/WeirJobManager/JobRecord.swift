@@ -33,8 +33,8 @@ struct JobRecord {
     var failedAt: Instant?
     /// Every worker the job had, oldest first, with its TaskManager: where logs are.
     var workers: [(worker: WorkerID, taskManager: TaskManagerID)] = []
-    /// The last lines of stderr of the latest worker that died, until the failure that it caused is recorded.
-    var standardError: [String] = []
+    /// The latest worker that ended, with the last lines of its stderr.
+    var lastExit: (worker: WorkerID, standardError: [String])?
 
     mutating func deployed(_ plan: DeploymentPlan, on worker: WorkerID, at time: WallTime) {
         restoredFrom = plan.restore?.checkpoint ?? restoredFrom
@@ -44,7 +44,8 @@ struct JobRecord {
         }
     }
 
-    mutating func changed(_ change: JobStateChange, lastFailure: JobFailure?, now: Instant, at time: WallTime) {
+    /// - Parameter worker: The one whose loss the failure is.
+    mutating func changed(_ change: JobStateChange, lastFailure: JobFailure?, of worker: WorkerID?, now: Instant, at time: WallTime) {
         state = change.to
         reason = change.reason
         var entry = WireStateChange()
@@ -60,12 +61,15 @@ struct JobRecord {
                 record.timestampMs = time.milliseconds
                 record.epoch = change.epoch.rawValue
                 record.failure = lastFailure.wire
-                record.stderrTail = standardError
+                if let worker {
+                    record.worker = worker.rawValue
+                    record.taskManager = workers.last { $0.worker == worker }?.taskManager.rawValue ?? ""
+                    record.stderrTail = standardError(of: worker)
+                }
                 failures.append(record)
                 if failures.count > Self.failuresMax { failures.removeFirst() }
                 failedAt = now
             }
-            standardError = []
         case .running:
             if let failedAt, !failures.isEmpty {
                 let elapsed = failedAt.duration(to: now).inMilliseconds
@@ -75,5 +79,17 @@ struct JobRecord {
         default: break
         }
         if change.to.isTerminal { ended = time }
+    }
+
+    /// The worker's exit tells more than its broken connection did.
+    mutating func explained(_ worker: WorkerID, _ failure: JobFailure) {
+        guard let index = failures.lastIndex(where: { $0.worker == worker.rawValue }) else { return }
+        if reason == failures[index].failure.message { reason = failure.message }
+        failures[index].failure = failure.wire
+        failures[index].stderrTail = standardError(of: worker)
+    }
+
+    private func standardError(of worker: WorkerID) -> [String] {
+        lastExit.flatMap { $0.worker == worker ? $0.standardError : nil } ?? []
     }
 }

@@ -5,14 +5,6 @@ package enum StandardErrorTail {
     package static let linesMax = 20
     package static let bytesMax = 4_096
 
-    /// What a Swift trap looks like from outside.
-    ///
-    /// - Parameter signal: `SIGILL` on x86, `SIGTRAP` on ARM; nil for every other.
-    package static func trapInWords(signal: Int32) -> String? {
-        guard signal == SIGILL || signal == SIGTRAP else { return nil }
-        return "the worker trapped (\(signal == SIGILL ? "SIGILL" : "SIGTRAP")): a Swift runtime check failed in user code"
-    }
-
     /// The last lines of a file; none when it cannot be read.
     package static func read(path: String) -> [String] {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC)

@@ -22,13 +22,9 @@ import WeirTaskManager
         #expect(try run("kill -9 $$") == WorkerExit(status: .signaled(9), standardErrorTail: []))
     }
 
-    @Test func trapIsSaidInWords() throws {
+    @Test func aTrapIsReportedWithWhatWasSaidBefore() throws {
         let exit = try run("echo 'Fatal error: Index out of range' >&2; kill -ILL $$")
-        #expect(exit.status == .signaled(4))
-        #expect(
-            exit.standardErrorTail == [
-                "Fatal error: Index out of range", "the worker trapped (SIGILL): a Swift runtime check failed in user code",
-            ])
+        #expect(exit == WorkerExit(status: .signaled(4), standardErrorTail: ["Fatal error: Index out of range"]))
     }
 
     @Test func outputGoesToTheLogFilesAndTheEndOfStderrIntoTheReport() throws {

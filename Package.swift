@@ -102,6 +102,7 @@ let package = Package(
         module("WeirSimulation", ["WeirBase", "WeirGraph", "WeirControl"]),
         module("WeirTestKit", ["WeirBase", "WeirWire", "WeirCLI", "CRdKafka"]),
         program("weir-demo", ["WeirTestKit"]),
+        program("WeirBench", ["Weir", "WeirBase", "WeirWire", "WeirCLI", "WeirTestKit", "CWeirProcess", "CWeirSystem", argumentParser]),
         program("weir-testbroker", ["CRdKafka"], path: "Sources/WeirTestBroker"),
         // Tests
         tests("WeirBaseTests", ["WeirBase"]),

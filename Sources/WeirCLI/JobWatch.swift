@@ -115,7 +115,7 @@ extension JobWatch.Event {
             var text = "\(time)  " + describe(record.failure).replacingNewlines(with: "\n              ")
             let place = [record.worker.isEmpty ? "" : "worker \(record.worker)", record.taskManager]
                 .filter { !$0.isEmpty }.joined(separator: " on ")
-            let isSaid = record.failure.hasPlace || (!record.worker.isEmpty && record.failure.message.contains(record.worker))
+            let isSaid = record.failure.hasPlace || record.failure.message.contains("\(record.worker) on \(record.taskManager)")
             if !place.isEmpty, !isSaid { text += "\n                at: \(place)" }
             if !record.stderrTail.isEmpty {
                 text += "\n                last lines of its stderr:"

@@ -228,10 +228,8 @@ struct Cluster: Sendable {
             case .signal(9), .signal(15): .resource
             default: .user
             }
-        let lastLine = exit.standardError.last { line in line.contains { !$0.isWhitespace } }
         return JobFailure(
-            domain: domain, recovery: .restart, message: "worker \(exit.worker) on \(entry.taskManager) \(exit.status)",
-            cause: lastLine ?? "it wrote nothing to its stderr")
+            domain: domain, recovery: .restart, message: "worker \(exit.worker) on \(entry.taskManager) \(exit.status)", cause: exit.lastWords)
     }
 
     mutating func startFailed(_ worker: WorkerID, reason: String) -> LostWorker? {

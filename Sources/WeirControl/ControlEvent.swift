@@ -107,6 +107,14 @@ package struct WorkerExit: Sendable, Hashable {
         self.isRequested = isRequested
     }
 
+    /// The line of stderr that tells most: where Swift says what it trapped on, else the last one.
+    var lastWords: String? {
+        let said = standardError.filter { line in line.contains { !$0.isWhitespace } }
+        let words = said.last { $0.contains("Fatal error") } ?? said.last
+        guard words == nil, case .signal(let number) = status, [4, 5, 6, 7, 8, 11].contains(number) else { return words }
+        return "it wrote nothing to its stderr; with SWIFT_BACKTRACE=enable=yes in the taskmanager's environment it says where it was"
+    }
+
     /// Whether the worker ended by itself or by somebody else's hand, and not because it was told to.
     var isOfItsOwn: Bool {
         switch status {

@@ -131,7 +131,8 @@ struct JobMaster: Sendable {
     }
 
     static func waiting(needed: Int, free: Int) -> String {
-        "needs \(needed) slot\(needed == 1 ? "" : "s"), \(free) \(free == 1 ? "is" : "are") free"
+        let text = "needs \(needed) slot\(needed == 1 ? "" : "s"), \(free) \(free == 1 ? "is" : "are") free"
+        return free < needed ? text + ": start another taskmanager, or run the job with a lower parallelism" : text
     }
 
     /// The job got its slots. Workers with an address are warm, the others are being started.

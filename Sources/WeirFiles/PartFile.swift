@@ -155,6 +155,8 @@ final class PartFile {
         var status = stat()
         guard fstat(file, &status) == 0 else { throw fileFailure("cannot look at \"\(path(number))\"", errno) }
         guard Int64(status.st_size) >= length else { throw missing(number, length, found: Int64(status.st_size)) }
+        // What a checkpoint knows of was written through when it was taken.
+        guard Int64(status.st_size) > length else { return }
         guard retrying({ ftruncate(file, off_t(length)) }) == 0 else {
             throw fileFailure("cannot cut \"\(path(number))\" back to \(length) bytes", errno)
         }

@@ -223,10 +223,8 @@ package final class JobManagerCore: @unchecked Sendable {  // Guarded by the loo
     }
 
     private func changed(_ change: JobStateChange) {
-        let snapshot = plane.jobSnapshot(change.job)
         jobs[change.job]?.changed(
-            change, lastFailure: snapshot?.lastFailure, of: snapshot?.lastFailedWorker, now: environment.clock.now,
-            at: environment.clock.wallTime)
+            change, snapshot: plane.jobSnapshot(change.job), now: environment.clock.now, at: environment.clock.wallTime)
         let store = jobStore
         environment.store {
             store.recordState(change)
@@ -256,7 +254,7 @@ package final class JobManagerCore: @unchecked Sendable {  // Guarded by the loo
         case .cancelAccepted: responder.reply(WireEmpty())
         case .savepointCompleted(_, _, let path): responder.refuse(Refusal(.invalid, "a savepoint nobody asked for completed at \(path)"))
         case .refused(let failure):
-            responder.refuse(Refusal(.conflict, failure.message, hint: failure.cause ?? ""))
+            responder.refuse(Refusal(.conflict, failure))
         }
     }
 }

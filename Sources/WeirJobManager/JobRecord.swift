@@ -29,8 +29,10 @@ struct JobRecord {
     var changes: [WireStateChange] = []
     var failures: [WireFailureRecord] = []
     var restoredFrom: CheckpointID?
-    /// Set while a failure waits for RUNNING.
+    /// When the job stopped running; set while it waits for RUNNING.
     var failedAt: Instant?
+    /// When the failure that was recorded last happened.
+    var recordedAt: Instant?
     /// Every worker the job had, oldest first, with its TaskManager: where logs are.
     var workers: [(worker: WorkerID, taskManager: TaskManagerID)] = []
     /// The latest worker that ended, with the last lines of its stderr.
@@ -44,8 +46,8 @@ struct JobRecord {
         }
     }
 
-    /// - Parameter worker: The one whose loss the failure is.
-    mutating func changed(_ change: JobStateChange, lastFailure: JobFailure?, of worker: WorkerID?, now: Instant, at time: WallTime) {
+    /// - Parameter snapshot: The job's after the change.
+    mutating func changed(_ change: JobStateChange, snapshot: JobSnapshot?, now: Instant, at time: WallTime) {
         state = change.to
         reason = change.reason
         var entry = WireStateChange()
@@ -56,19 +58,20 @@ struct JobRecord {
         if changes.count > Self.changesMax { changes.removeFirst() }
         switch change.to {
         case .restarting, .failing, .failed:
-            if failedAt == nil, let lastFailure {
+            if let failure = snapshot?.lastFailure, let happened = snapshot?.lastFailureAt, happened != recordedAt {
+                recordedAt = happened
                 var record = WireFailureRecord()
                 record.timestampMs = time.milliseconds
                 record.epoch = change.epoch.rawValue
-                record.failure = lastFailure.wire
-                if let worker {
+                record.failure = failure.wire
+                if let worker = snapshot?.lastFailedWorker {
                     record.worker = worker.rawValue
                     record.taskManager = workers.last { $0.worker == worker }?.taskManager.rawValue ?? ""
                     record.stderrTail = standardError(of: worker)
                 }
                 failures.append(record)
                 if failures.count > Self.failuresMax { failures.removeFirst() }
-                failedAt = now
+                failedAt = failedAt ?? now
             }
         case .running:
             if let failedAt, !failures.isEmpty {

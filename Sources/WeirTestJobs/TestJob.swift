@@ -39,6 +39,7 @@ struct Totals: AggregateFunction {
     @Option(help: "Rows a second; as fast as they are taken unless said.") var perSecond: Double?
     @Option(help: "Keys.") var devices = 100
     @Option(help: "What the rows follow from.") var seed: UInt64 = 1
+    @Option(help: "Read the rows from the topic measurements of this broker instead.") var bootstrap: String?
     @OptionGroup var misbehaviour: MisbehaviourOptions
 
     func validate() throws {
@@ -47,13 +48,7 @@ struct Totals: AggregateFunction {
 
     func define(in job: JobContext) throws {
         misbehaviour.whileDefining()
-        let seeded = SeededRows(seed: seed, devices: devices)
-        let source = GeneratedSource<Measurement>(count: rows, rate: perSecond) { index in
-            let row = seeded.row(index)
-            return Measurement(device: row.device, timestamp: row.timestamp, value: row.value)
-        }
-        let disorder = Duration.milliseconds(SeededRows.disorderMilliseconds)
-        try job.source(source, watermarks: .boundedOutOfOrderness(disorder, timestamp: \.timestamp), uid: "measurements")
+        try measurements(in: job)
             .keyed(by: \.device)
             .window(.tumbling(.milliseconds(SeededRows.windowMilliseconds)))
             .aggregate(Totals(misbehaviour: Misbehaviour(misbehaviour))) { device, window, totals in
@@ -61,5 +56,20 @@ struct Totals: AggregateFunction {
             }
             .uid(misbehaviour.windowUID)
             .sink(to: .lines(output), uid: "files")
+    }
+
+    private func measurements(in job: JobContext) throws -> DataStream<Measurement> {
+        let disorder = Duration.milliseconds(SeededRows.disorderMilliseconds)
+        let watermarks = WatermarkStrategy<Measurement>.boundedOutOfOrderness(disorder, timestamp: \.timestamp)
+        if let bootstrap {
+            let topic = KafkaSource.kafka(bootstrap, topics: ["measurements"], format: .json(Measurement.self)).lookupTimeout(.seconds(2))
+            return try job.source(topic.starting(at: .earliest), watermarks: watermarks, uid: "measurements")
+        }
+        let seeded = SeededRows(seed: seed, devices: devices)
+        let source = GeneratedSource<Measurement>(count: rows, rate: perSecond) { index in
+            let row = seeded.row(index)
+            return Measurement(device: row.device, timestamp: row.timestamp, value: row.value)
+        }
+        return try job.source(source, watermarks: watermarks, uid: "measurements")
     }
 }

@@ -263,11 +263,7 @@ private final class ChaosRun {
     }
 
     func compare(with expected: [SeededRows.Window: SeededRows.Totals]) throws -> WindowDifferences {
-        var text = ""
-        for name in try FileManager.default.contentsOfDirectory(atPath: output).sorted() {
-            text += try String(contentsOfFile: output + "/" + name, encoding: .utf8)
-        }
-        return WindowDifferences(lines: text.split(separator: "\n"), expected: expected)
+        try WindowDifferences(directory: output, expected: expected)
     }
 
     private func make(_ file: String) throws { try Data().write(to: URL(fileURLWithPath: file)) }

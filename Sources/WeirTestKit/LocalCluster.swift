@@ -71,9 +71,11 @@ package final class LocalCluster {
         return process
     }
 
+    /// - Parameter missing: A topic that shall not exist.
     /// - Returns: The bootstrap address.
-    package func startBroker(topics: String) throws -> String {
-        let process = try ChildProcess(name: "broker", executable: binaries + "/weir-testbroker", arguments: ["--topics", topics])
+    package func startBroker(topics: String, missing: String? = nil) throws -> String {
+        let process = try ChildProcess(
+            name: "broker", executable: binaries + "/weir-testbroker", arguments: ["--topics", topics] + (missing.map { ["--missing", $0] } ?? []))
         broker = process
         return try process.line(containing: ":").trimmingCharacters(in: .whitespaces)
     }

@@ -1,3 +1,5 @@
+internal import Foundation
+
 /// The rows that the test job generates, each from its index alone, and the plain fold that its windows are compared with.
 package struct SeededRows: Sendable {
     package struct Row: Sendable, Equatable {
@@ -75,6 +77,15 @@ package struct SeededRows: Sendable {
 package struct WindowDifferences: Sendable {
     package private(set) var problems: [String] = []
     package private(set) var lines = 0
+
+    /// - Parameter directory: That of the part files of the sink.
+    package init(directory: String, expected: [SeededRows.Window: SeededRows.Totals]) throws {
+        var text = ""
+        for name in try FileManager.default.contentsOfDirectory(atPath: directory).sorted() {
+            text += try String(contentsOfFile: directory + "/" + name, encoding: .utf8)
+        }
+        self.init(lines: text.split(separator: "\n"), expected: expected)
+    }
 
     /// - Parameter lines: "device start count sum", each window on one line exactly.
     package init(lines: some Sequence<Substring>, expected: [SeededRows.Window: SeededRows.Totals]) {

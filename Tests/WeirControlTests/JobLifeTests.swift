@@ -10,9 +10,9 @@ private let boom = JobFailure(domain: .user, recovery: .restart, message: "boom"
     @Test func aJobWaitsForSlotsAndSaysSo() {
         var bench = ControlPlaneBench()
         #expect(bench.submit().states == [.waitingForResources])
-        #expect(bench.snapshot?.reason == "needs 2 slots, 0 are free")
+        #expect(bench.snapshot?.reason == "needs 2 slots, 0 are free: start another taskmanager, or run the job with a lower parallelism")
         #expect(bench.addTaskManager("tm-1", slots: 1).startedWorkers.isEmpty)
-        #expect(bench.snapshot?.reason == "needs 2 slots, 1 is free")
+        #expect(bench.snapshot?.reason == "needs 2 slots, 1 is free: start another taskmanager, or run the job with a lower parallelism")
         #expect(bench.addTaskManager("tm-2", slots: 1).startedWorkers.count == 2)
         #expect(bench.state == .deploying)
     }
@@ -199,7 +199,7 @@ private let boom = JobFailure(domain: .user, recovery: .restart, message: "boom"
         let worker = bench.run()[0].worker
         _ = bench.handle(.workerConnectionLost(worker, connection: ConnectionID(3), reason: "reset"))
         let effects = bench.handle(.workerExited(WorkerExit(worker: worker, status: .signal(9), isRequested: true)))
-        #expect(effects.isEmpty)
+        #expect(effects == [.cancelTimer(.workerStart(worker))])
         #expect(bench.snapshot?.lastFailure?.cause == "its connection was lost: reset")
     }
 

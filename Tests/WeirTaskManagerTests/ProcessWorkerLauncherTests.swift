@@ -133,6 +133,14 @@ import WeirTaskManager
         #expect(lines((1...25).map { "\($0)\n" }.joined()) == (6...25).map { "\($0)" })
     }
 
+    @Test func aFatalErrorIsKeptWithTheLinesAroundItHoweverLongTheStackBelow() {
+        let stack = (1...40).map { "\($0) frame" }
+        let said = ["1", "2", "3", "4", "5", "main.swift:7: Fatal error: no such key"]
+        let tail = lines((said + stack).joined(separator: "\n"))
+        #expect(tail == Array(said.dropFirst()) + stack.prefix(15))
+        #expect(lines("Fatal error: " + String(repeating: "x", count: 5_000) + "\n" + stack.joined(separator: "\n")).map(\.utf8.count) == [4_096])
+    }
+
     @Test func brokenFirstLineIsDropped() {
         #expect(lines("roken\nwhole\n", cut: true) == ["whole"])
         #expect(lines("endless", cut: true) == ["ndless"])

@@ -1,0 +1,4 @@
+extension Broker {
+    /// Produce, Fetch, ListOffsets, DeleteRecords, DescribeProducers.
+    func registerLogHandlers() {}
+}

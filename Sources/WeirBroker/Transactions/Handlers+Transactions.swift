@@ -1,0 +1,4 @@
+extension Broker {
+    /// InitProducerId, AddPartitionsToTxn, AddOffsetsToTxn, TxnOffsetCommit, EndTxn, ListTransactions, DescribeTransactions.
+    func registerTransactionHandlers() {}
+}

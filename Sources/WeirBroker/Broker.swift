@@ -189,6 +189,7 @@ package final class Broker: @unchecked Sendable {
         commit.waiting = []
         do throws(BrokerFailure) {
             for file in files { try file.sync() }
+            try storedLogs?.flush()
         } catch {
             return fail(error)
         }

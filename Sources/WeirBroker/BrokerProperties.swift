@@ -28,6 +28,9 @@ package enum BrokerProperties {
         ConfigKey("log.segment.bytes", .int(14...Int64(Int32.max)), "1073741824", "Size at which a segment is closed."),
         ConfigKey("log.roll.ms", .int(1...Int64.max), "604800000", "Age at which a segment is closed."),
         ConfigKey("log.index.interval.bytes", .int(count), "4096", "Bytes between two entries of a segment's indexes."),
+        ConfigKey(
+            "log.memory.bytes", .int(1_048_576...Int64.max), "4294967296",
+            "What the logs of a broker without a data directory may hold together; then it refuses records. Kafka has no such key."),
         ConfigKey("log.cleanup.policy", .list(["delete", "compact"]), "delete", "Logs are never compacted, whatever this says."),
         ConfigKey("producer.id.expiration.ms", .int(positive), "86400000", "Age at which an idle producer's sequence numbers are forgotten."),
         ConfigKey("fetch.max.bytes", .int(1_024...Int64(Int32.max)), "57671680", "The largest answer to a fetch, but for its first batch."),

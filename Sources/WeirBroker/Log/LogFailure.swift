@@ -29,4 +29,7 @@ package struct LogFailure: Error, Equatable, CustomStringConvertible {
     }
 
     package var description: String { "\(path): \(message)" + (cause.map { " (\($0))" } ?? "") }
+
+    /// As the reason for which the broker ends or does not start.
+    var brokerFailure: BrokerFailure { BrokerFailure(message + (cause.map { " (\($0))" } ?? ""), path: path) }
 }

@@ -88,6 +88,7 @@ let package = Package(
         module(
             "WeirCLI",
             ["WeirBase", "WeirWire", "WeirTransport", "WeirConfiguration", "WeirDigest", "CWeirProcess", logging, protobuf, argumentParser]),
+        module("WeirBrokerCommand", ["WeirBase", "WeirBroker", logging, argumentParser]),
         // Floor 5
         module(
             "Weir",
@@ -97,7 +98,7 @@ let package = Package(
             ]),
         program("jobmanager", ["WeirJobManager", argumentParser]),
         program("taskmanager", ["WeirBase", "WeirTaskManager", "WeirConfiguration", logging, argumentParser]),
-        program("weir-cli", ["WeirCLI", argumentParser]),
+        program("weir-cli", ["WeirCLI", "WeirBrokerCommand", argumentParser]),
         program("TelemetryAggregate", ["Weir"], path: "Sources/Examples/TelemetryAggregate"),
         program("WordCount", ["Weir"], path: "Sources/Examples/WordCount"),
         // Development

@@ -42,6 +42,8 @@ package final class Broker: @unchecked Sendable {
     var storedCoordinators: Coordinators?
     private(set) var storedDirectory: DataDirectory?
     private(set) var clusterID = ""
+    /// Whom the broker knows; nil when it asks for no authentication.
+    let credentials: Credentials?
     /// What ``FaultAction`` has switched on for a time.
     var conditions = FaultConditions()
     private var listenAddress: SocketAddress?
@@ -54,6 +56,13 @@ package final class Broker: @unchecked Sendable {
         properties = try BrokerProperties.values(options.properties)
         logger = options.logger
         faults = FaultInjector(options.faults)
+        let users = properties.string("sasl.users")
+        credentials =
+            users.isEmpty
+            ? nil
+            : try Credentials(users: users, mechanisms: properties.list("sasl.enabled.mechanisms")) { count in
+                (0..<count).map { _ in UInt8.random(in: 0...UInt8.max) }
+            }
         do {
             loop = try EventLoop(name: "broker")
         } catch {

@@ -8,7 +8,7 @@ import Testing
         "WeirGraph": 1, "WeirWire": 1, "WeirKafkaWire": 1,
         "WeirControl": 2, "WeirDataflow": 2, "WeirMacros": 2, "WeirFormats": 2, "WeirStreams": 2,
         "WeirConfiguration": 3, "WeirTransport": 3, "WeirStorage": 3, "WeirKafka": 3, "WeirFiles": 3, "WeirBroker": 3,
-        "WeirJobManager": 4, "WeirTaskManager": 4, "WeirWorker": 4, "WeirCLI": 4,
+        "WeirJobManager": 4, "WeirTaskManager": 4, "WeirWorker": 4, "WeirCLI": 4, "WeirBrokerCommand": 4,
         "Weir": 5, "jobmanager": 5, "taskmanager": 5, "weir-cli": 5, "Examples": 6,
         "WeirSimulation": 6, "WeirTestKit": 6, "weir-demo": 7, "WeirTestBroker": 6,
     ]

@@ -8,6 +8,7 @@ extension Broker {
         register(.deleteTopics) { [unowned self] request, context in deleteTopics(request, context) }
         register(.createPartitions) { [unowned self] request, context in createPartitions(request, context) }
         register(.describeCluster) { [unowned self] _, context in describeCluster(context) }
+        registerConfigHandlers()
     }
 
     // MARK: Metadata

@@ -45,6 +45,8 @@ final class BrokerConnection: EventHandler {
     /// A fault delays the request at the front of `frames`.
     private var isDelayed = false
     private var closesAfterOutput = false
+    /// The next answer is the last one.
+    var closesWhenAnswered = false
     private var isClosed = false
     private var lastActivity: Instant
 
@@ -320,7 +322,7 @@ final class BrokerConnection: EventHandler {
                 output.append(piece)
                 outputBytes += piece.count
             }
-            closesAfterOutput = answer.closes
+            closesAfterOutput = answer.closes || closesWhenAnswered
         }
         slots.removeFirst(done)
         lastActivity = broker.now

@@ -48,6 +48,11 @@ final class BrokerServer {
         }
     }
 
+    func authentication(of id: ConnectionID) -> SaslSession? { connections[id]?.authentication }
+
+    /// Closes a connection once what is answered until then is sent.
+    func closeAfterAnswers(_ id: ConnectionID) { connections[id]?.closesWhenAnswered = true }
+
     func closed(_ id: ConnectionID) { connections[id] = nil }
 
     func conditionsChanged() {

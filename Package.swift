@@ -24,8 +24,8 @@ func program(_ name: String, _ dependencies: [Target.Dependency], path: String? 
     .executableTarget(name: name, dependencies: dependencies, path: path, swiftSettings: settings)
 }
 
-func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
-    .testTarget(name: name, dependencies: dependencies, swiftSettings: settings)
+func tests(_ name: String, _ dependencies: [Target.Dependency], fixtures: [String] = []) -> Target {
+    .testTarget(name: name, dependencies: dependencies, exclude: fixtures, swiftSettings: settings)
 }
 
 let package = Package(
@@ -110,7 +110,7 @@ let package = Package(
         tests("WeirBaseTests", ["WeirBase"]),
         tests("WeirGraphTests", ["WeirBase", "WeirGraph"]),
         tests("WeirWireTests", ["WeirBase", "WeirWire", protobuf]),
-        tests("WeirKafkaWireTests", ["WeirBase", "WeirKafkaWire"]),
+        tests("WeirKafkaWireTests", ["WeirBase", "WeirKafkaWire"], fixtures: ["Fixtures"]),
         tests("WeirControlTests", ["WeirBase", "WeirGraph", "WeirControl"]),
         tests("WeirSimulationTests", ["WeirSimulation"]),
         tests("WeirDataflowTests", ["WeirBase", "WeirGraph", "WeirDataflow"]),

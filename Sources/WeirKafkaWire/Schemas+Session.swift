@@ -22,6 +22,7 @@ let sessionSchemas = """
         name string
         maxVersionLevel int16
         minVersionLevel int16
+      zkMigrationReady bool 3+ tag 3
     api SaslHandshake 17 versions 0-1 flexible never
     request
       mechanism string

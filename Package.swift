@@ -24,8 +24,8 @@ func program(_ name: String, _ dependencies: [Target.Dependency], path: String? 
     .executableTarget(name: name, dependencies: dependencies, path: path, swiftSettings: settings)
 }
 
-func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
-    .testTarget(name: name, dependencies: dependencies, swiftSettings: settings)
+func tests(_ name: String, _ dependencies: [Target.Dependency], fixtures: [String] = []) -> Target {
+    .testTarget(name: name, dependencies: dependencies, exclude: fixtures, swiftSettings: settings)
 }
 
 let package = Package(
@@ -55,6 +55,7 @@ let package = Package(
         // Floor 1
         module("WeirGraph", ["WeirBase"]),
         module("WeirWire", ["WeirBase", protobuf]),
+        module("WeirKafkaWire", ["WeirBase"]),
         // Floor 2
         module("WeirControl", ["WeirBase", "WeirGraph"]),
         module("WeirDataflow", ["WeirBase", "WeirGraph"]),
@@ -71,6 +72,7 @@ let package = Package(
         module("WeirTransport", ["WeirBase", "WeirWire", "CWeirSystem", logging, protobuf]),
         module("WeirStorage", ["WeirBase", "WeirDigest"]),
         module("WeirKafka", ["WeirBase", "WeirDataflow", "WeirStreams", "WeirFormats", "CRdKafka"]),
+        module("WeirBroker", ["WeirBase", "WeirDigest", "WeirKafkaWire", "WeirTransport", "CWeirSystem", "COpenSSL", logging]),
         module("WeirFiles", ["WeirBase", "WeirDataflow", "WeirStreams", "WeirFormats"]),
         // Floor 4
         module(
@@ -89,6 +91,8 @@ let package = Package(
                 "WeirBase", "WeirWire", "WeirTransport", "WeirStorage", "WeirConfiguration", "WeirDigest", "CWeirProcess", logging, protobuf,
                 argumentParser,
             ]),
+            ["WeirBase", "WeirWire", "WeirTransport", "WeirConfiguration", "WeirDigest", "CWeirProcess", logging, protobuf, argumentParser]),
+        module("WeirBrokerCommand", ["WeirBase", "WeirBroker", logging, argumentParser]),
         // Floor 5
         module(
             "Weir",
@@ -98,7 +102,7 @@ let package = Package(
             ]),
         program("jobmanager", ["WeirJobManager", argumentParser]),
         program("taskmanager", ["WeirBase", "WeirTaskManager", "WeirConfiguration", logging, argumentParser]),
-        program("weir-cli", ["WeirCLI", argumentParser]),
+        program("weir-cli", ["WeirCLI", "WeirBrokerCommand", argumentParser]),
         program("TelemetryAggregate", ["Weir"], path: "Sources/Examples/TelemetryAggregate"),
         program("WordCount", ["Weir"], path: "Sources/Examples/WordCount"),
         // Development
@@ -113,6 +117,7 @@ let package = Package(
         tests("WeirBaseTests", ["WeirBase"]),
         tests("WeirGraphTests", ["WeirBase", "WeirGraph"]),
         tests("WeirWireTests", ["WeirBase", "WeirWire", protobuf]),
+        tests("WeirKafkaWireTests", ["WeirBase", "WeirKafkaWire"], fixtures: ["Fixtures"]),
         tests("WeirControlTests", ["WeirBase", "WeirGraph", "WeirControl"]),
         tests("WeirSimulationTests", ["WeirSimulation", "WeirTestKit"]),
         tests("WeirDataflowTests", ["WeirBase", "WeirGraph", "WeirDataflow"]),
@@ -121,6 +126,7 @@ let package = Package(
         tests("WeirTransportTests", ["WeirBase", "WeirWire", "WeirTransport", logging, protobuf]),
         tests("WeirStorageTests", ["WeirBase", "WeirStorage"]),
         tests("WeirKafkaTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirKafka", "CRdKafka"]),
+        tests("WeirBrokerTests", ["WeirBase", "WeirKafkaWire", "WeirTransport", "WeirBroker", "CRdKafka", logging]),
         tests("WeirFilesTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirFiles"]),
         tests("WeirArchitectureTests", []),
         tests("WeirJobManagerTests", ["WeirBase", "WeirControl", "WeirJobManager"]),

@@ -137,6 +137,9 @@ import WeirWire
         #expect(try cluster.weir(["list"]).output.contains { $0.contains(waiting) })
         try cluster.startTaskManager("tm-2", slots: 1)
         _ = try cluster.wait(for: "bad", "FINISHED") { $0.summary.state == .finished }
+        // A worker that is no longer needed ends without a word about it.
+        try cluster.wait("seen its workers end") { $0.taskManagers.allSatisfy(\.workers.isEmpty) }
+        #expect(try cluster.weir(["logs", "bad"]).output.isEmpty)
     }
 
     @Test func twoJobsOfOneName() throws {

@@ -33,8 +33,9 @@ bench: deps
 	@swift build -c release >&2
 	@.build/release/WeirBench $(if $(ONLY),--only $(ONLY))
 
-# The simulations with thousands of seeds.
+# The simulations with thousands of seeds, and kills at random moments, 20 of each kind.
 soak: build-tests
+	WEIR_CHAOS_STRIKES=20 WEIR_CHAOS_RATE=40000 WEIR_CHAOS_DEVICES=5000 swift test -c $(CONFIG) --skip-build --no-parallel --filter ChaosTests
 	WEIR_SIMULATION_SEEDS=5000 swift test -c $(CONFIG) --skip-build --no-parallel --filter Simulation
 
 format:

@@ -95,7 +95,7 @@ struct LogsCommand: ParsableCommand {
 
     @OptionGroup var cluster: ClusterOptions
 
-    @Option(help: "Which worker, as `weir info` names it; default: the job's first one.")
+    @Option(help: "Which worker, as `weir info` names it; default: the job's latest.")
     var worker: String?
 
     @Flag(help: "Show the worker's stdout instead of its stderr.")

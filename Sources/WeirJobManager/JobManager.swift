@@ -55,6 +55,7 @@ package final class JobManager: Sendable {
     /// Stops serving and ends the threads. Jobs go on nowhere: their workers end when the connection closes, and are taken up again by the next
     /// JobManager with this storage directory.
     package func stop() {
+        loop.run { [core] in core.isStopping = true }
         server.stop()
         loop.shutDown()
     }

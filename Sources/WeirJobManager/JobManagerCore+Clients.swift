@@ -212,6 +212,8 @@ extension JobManagerCore {
             wire.durationMs = latest.duration.inSeconds * 1000
             wire.stateBytes = UInt64(latest.sizeBytes)
             wire.path = latest.path
+            wire.tasks = UInt32(record.graph.subtasks.count)
+            wire.acknowledged = wire.tasks
             let age = latest.completedAt.duration(to: environment.clock.now) + latest.duration
             wire.triggeredMs = environment.clock.wallTime.milliseconds - age.inMilliseconds
             reply.checkpoints.recent = [wire]

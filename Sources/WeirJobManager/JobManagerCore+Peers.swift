@@ -59,6 +59,8 @@ extension JobManagerCore {
     }
 
     package func disconnected(_ peer: any Peer, reason: String) {
+        // Those that this JobManager leaves are no failures.
+        guard !isStopping else { return }
         for (id, entry) in taskManagers.sorted(by: { $0.key < $1.key }) where entry.peer === peer {
             taskManagers[id] = nil
             handle(.taskManagerLost(id, connection: entry.connection, reason: reason))

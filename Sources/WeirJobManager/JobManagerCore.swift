@@ -52,6 +52,8 @@ package final class JobManagerCore: @unchecked Sendable {  // Guarded by the loo
     private var nextConnection: UInt64 = 0
     private var queue: [ControlEvent] = []
     private var isHandling = false
+    /// The connections are being closed from this side.
+    var isStopping = false
 
     package init(configuration: Configuration, jobStore: JobStore, environment: any JobManagerEnvironment, seed: UInt64, logger: Logger) throws {
         self.configuration = configuration

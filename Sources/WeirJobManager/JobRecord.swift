@@ -82,6 +82,12 @@ struct JobRecord {
         default: break
         }
         if change.to.isTerminal { ended = time }
+        if change.to == .finished { showFinishedTasks() }
+    }
+
+    /// Tasks that have finished are cancelled once their sinks have committed: how a job ends in peace, and nothing to show.
+    private mutating func showFinishedTasks() {
+        for (subtask, task) in tasks where task.state == .canceled { tasks[subtask]?.state = .finished }
     }
 
     /// The worker's exit tells more than its broken connection did.

@@ -52,7 +52,12 @@ package enum StandardErrorTail {
         var room = bytesMax
         for line in lines.prefix(linesMax) {
             if line.utf8.count > room {
-                if taken.isEmpty { taken = [keepingEnds ? String(decoding: line.utf8.suffix(room), as: UTF8.self) : String(decoding: line.utf8.prefix(room), as: UTF8.self)] }
+                if taken.isEmpty {
+                    taken = [
+                        keepingEnds
+                            ? String(decoding: line.utf8.suffix(room), as: UTF8.self) : String(decoding: line.utf8.prefix(room), as: UTF8.self)
+                    ]
+                }
                 break
             }
             taken.append(line)

@@ -20,8 +20,10 @@ package struct ChaosScenario {
         case trap = "a trap in user code"
         /// kill -9 of a worker while a checkpoint is being taken.
         case duringCheckpoint = "kill -9 of a worker during a checkpoint"
-        /// kill -9 of another worker while the job is deployed anew after the first one.
-        case duringRestore = "kill -9 of a worker during the recovery from another"
+        /// kill -9 of another worker while one starts in the place of the first.
+        case duringStart = "kill -9 of a worker while another starts"
+        /// kill -9 of a worker while tasks read their state after the kill of another.
+        case duringRestore = "kill -9 of a worker during a restore"
         /// Two kills within 400 ms.
         case twice = "kill -9 of a taskmanager and then of a worker"
         /// kill -9 of the JobManager, which is started again.
@@ -30,9 +32,6 @@ package struct ChaosScenario {
         case stoppedTaskManager = "SIGSTOP of a taskmanager"
         /// SIGSTOP of a TaskManager and its worker, which go on later and must do no harm.
         case stoppedHost = "SIGSTOP of a taskmanager and its worker"
-
-        /// Whether the processes that are left can go on at once, so that ``Recovery/runningAgainMs`` is bounded.
-        package var isSimple: Bool { self == .taskManager || self == .worker || self == .trap }
     }
 
     package struct Recovery: Sendable {
@@ -55,7 +54,7 @@ package struct ChaosScenario {
         package var devices: Int
         package var parallelism: Int
 
-        package init(perSecond: Int = 10_000, devices: Int = 100, parallelism: Int = 3) {
+        package init(perSecond: Int = 10_000, devices: Int = 1_000, parallelism: Int = 3) {
             self.perSecond = perSecond
             self.devices = devices
             self.parallelism = parallelism
@@ -82,7 +81,7 @@ package struct ChaosScenario {
         var random = SplitMix64(seed: seed)
         let pauses = strikes.map { _ in Int.random(in: Self.pauseMs, using: &random) }
         // The job emits only while it runs: before the last strike at most this, and something is left behind it.
-        let budgetMs = pauses.reduce(0, +) + strikes.count * 500 + 2_000
+        let budgetMs = pauses.reduce(0, +) + strikes.count * 300 + 1_500
         let rows = UInt64(load.perSecond * budgetMs / 1_000)
         let cluster = try LocalCluster(settings: [
             "execution.checkpointing.interval": "1s", "restart-strategy.type": "fixed-delay", "restart-strategy.fixed-delay.delay": "100ms",
@@ -124,7 +123,8 @@ package struct ChaosScenario {
             guard !mine.isEmpty else { return nil }
             let running = mine.map(\.runningAgainMs).sorted()
             let detected = mine.compactMap(\.detectedMs).sorted()
-            var text = "\(strike.rawValue), \(mine.count) times: RUNNING again median \(running[running.count / 2]) ms, worst \(running[running.count - 1]) ms"
+            var text =
+                "\(strike.rawValue), \(mine.count) times: RUNNING again median \(running[running.count / 2]) ms, worst \(running[running.count - 1]) ms"
             if let worst = detected.last { text += "; detected median \(detected[detected.count / 2]) ms, worst \(worst) ms" }
             return text
         }
@@ -177,7 +177,7 @@ private final class ChaosRun {
     }
 
     func strike(_ strike: ChaosScenario.Strike) throws -> ChaosScenario.Recovery {
-        let before = try running()
+        var before = try running()
         let hosts = Set(before.tasks.map(\.taskManager)).sorted()
         let host = hosts[Int.random(in: hosts.indices, using: &random)]
         var began = Self.now
@@ -194,8 +194,21 @@ private final class ChaosRun {
             began = Self.now
             try cluster.killWorkers(of: host)
             try FileManager.default.removeItem(atPath: slowFile)
+        case .duringStart:
+            try make(slowStartFile)
+            began = Self.now
+            try cluster.killWorkers(of: host)
+            _ = try cluster.wait(for: Self.job, "DEPLOYING") { $0.summary.state == .deploying }
+            try cluster.killWorkers(of: hosts.first { $0 != host } ?? host)
+            try FileManager.default.removeItem(atPath: slowStartFile)
         case .duringRestore:
-            began = try killDuringRestore(host, of: hosts)
+            try cluster.killWorkers(of: host)
+            // Between the deployment and RUNNING lies the reading of the state; too late is a kill of a job that runs.
+            let first = before.epoch
+            before = try cluster.wait(for: Self.job, every: .microseconds(500), "restoring") { info in
+                info.epoch > first && info.tasks.contains { $0.state == .deploying || $0.state == .running }
+            }
+            try cluster.killWorkers(of: hosts.first { $0 != host } ?? host)
         case .twice:
             kill(taskManager: host)
             usleep(UInt32.random(in: 0...400_000, using: &random))
@@ -208,17 +221,6 @@ private final class ChaosRun {
             try stop(host, withWorker: strike == .stoppedHost)
         }
         return try recovery(from: strike, began: began, before: before)
-    }
-
-    /// Holds the recovery from a first kill where workers start, and kills one that lives.
-    private func killDuringRestore(_ host: String, of hosts: [String]) throws -> Int64 {
-        try make(slowStartFile)
-        let began = Self.now
-        try cluster.killWorkers(of: host)
-        _ = try cluster.wait(for: Self.job, "DEPLOYING") { $0.summary.state == .deploying }
-        try cluster.killWorkers(of: hosts.first { $0 != host } ?? host)
-        try FileManager.default.removeItem(atPath: slowStartFile)
-        return began
     }
 
     private func kill(taskManager id: String) {

@@ -92,7 +92,8 @@ package final class LocalCluster {
 
     /// Asks until the job fulfils a condition.
     package func wait(
-        for job: String, timeout: Duration = .seconds(30), _ what: String, _ condition: (WireJobInfo) -> Bool
+        for job: String, timeout: Duration = .seconds(30), every pause: Duration = .milliseconds(5), _ what: String,
+        _ condition: (WireJobInfo) -> Bool
     ) throws -> WireJobInfo {
         let deadline = ContinuousClock.now + timeout
         let client = try client()
@@ -104,7 +105,7 @@ package final class LocalCluster {
                 throw JobFailure(
                     domain: .system, recovery: .fail, message: "job \(job) is \(info.summary.state) after \(timeout), not \(what)", cause: failures)
             }
-            usleep(5_000)
+            usleep(UInt32(pause.inNanoseconds / 1_000))
         }
     }
 

@@ -288,7 +288,10 @@ extension WorkerRuntime: SlotListener {
         switch state {
         case .deploying, .finished: break  // Said when the deployment came, and at the end of its data.
         case .running: report(task.subtask, task.epoch, .running)
-        case .finishing: report(task.subtask, task.epoch, .finished)
+        case .finishing:
+            // What a job did is asked for after its end too, and a short one has never sent its metrics with a heartbeat.
+            if let last = metrics() { reports.send(.taskMetrics, encoded(last)) }
+            report(task.subtask, task.epoch, .finished)
         case .failed(let failure):
             report(task.subtask, task.epoch, .failed, failure: failure)
             ended(task)

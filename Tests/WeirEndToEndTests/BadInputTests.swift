@@ -84,7 +84,8 @@ import WeirWire
         let cluster = try cluster()
         defer { cluster.stop() }
         let words = try failing(cluster, testJob(cluster, "--other-graph-in-worker", options: []))
-        #expect(words.contains("configuration error: the job's binary defines another graph on the worker than it did when it was submitted"), "\(words)")
+        #expect(
+            words.contains("configuration error: the job's binary defines another graph on the worker than it did when it was submitted"), "\(words)")
         #expect(contains(words, "cause: graph hash [0-9a-f]+ on worker tm-1-[0-9a-f]+, [0-9a-f]+ submitted; the graph must depend on "), "\(words)")
         #expect(words.contains("not restarted: running again cannot help"), "\(words)")
     }
@@ -130,10 +131,15 @@ import WeirWire
         #expect(submitted.code == 0, "\(submitted.output)")
         let waiting = "needs 3 slots, 2 are free"
         _ = try cluster.wait(for: "bad", "waiting for slots") { $0.summary.state == .waitingForResources }
-        #expect(try cluster.weir(["info", "bad"]).output.contains("state        WAITING_FOR_RESOURCES: \(waiting): start another taskmanager, or run the job with a lower parallelism"))
+        #expect(
+            try cluster.weir(["info", "bad"]).output.contains(
+                "state        WAITING_FOR_RESOURCES: \(waiting): start another taskmanager, or run the job with a lower parallelism"))
         #expect(try cluster.weir(["list"]).output.contains { $0.contains(waiting) })
         try cluster.startTaskManager("tm-2", slots: 1)
         _ = try cluster.wait(for: "bad", "FINISHED") { $0.summary.state == .finished }
+        // A worker that is no longer needed ends without a word about it.
+        try cluster.wait("seen its workers end") { $0.taskManagers.allSatisfy(\.workers.isEmpty) }
+        #expect(try cluster.weir(["logs", "bad"]).output.isEmpty)
     }
 
     @Test func twoJobsOfOneName() throws {
@@ -175,7 +181,8 @@ import WeirWire
         let directory = cluster.directory + "/jobmanager/checkpoints/" + job
         for file in ["chk-1/_metadata", "chk-2/1-0-2.state"] {
             let path = "\(directory)/\(file).tmp"
-            try FileManager.default.createDirectory(atPath: String(path[..<(path.lastIndex(of: "/") ?? path.endIndex)]), withIntermediateDirectories: true)
+            try FileManager.default.createDirectory(
+                atPath: String(path[..<(path.lastIndex(of: "/") ?? path.endIndex)]), withIntermediateDirectories: true)
             try FileManager.default.createSymbolicLink(atPath: path, withDestinationPath: "/dev/full")
         }
         try cluster.startTaskManager("tm-1", slots: 1)

@@ -75,6 +75,7 @@ import WeirWire
         let alone = try ChildProcess(
             name: "WordCount", executable: cluster.binaries + "/WordCount", arguments: ["--input", file, "--output", cluster.directory + "/alone"])
         #expect(alone.exitCode() == 0, "\(alone.output)")
+        #expect(alone.output.allSatisfy { !$0.contains("warning") }, "\(alone.output)")
         #expect(try counts(in: cluster.directory + "/alone") == ["to": 2, "be": 2, "or": 1, "not": 1, "that": 1, "is": 1, "the": 1, "question": 1])
 
         try cluster.startJobManager()
@@ -84,6 +85,9 @@ import WeirWire
         ])
         #expect(run.code == 0, "\(run.output)")
         #expect(try counts(in: cluster.directory + "/cluster") == counts(in: cluster.directory + "/alone"))
+        let end = try cluster.wait(for: "WordCount", "FINISHED") { $0.summary.state == .finished }
+        #expect(end.tasks.allSatisfy { $0.state == .finished })
+        #expect(end.tasks.filter { $0.subtask.vertex == 0 }.map(\.metrics.recordsOut).reduce(0, +) == 10)
     }
 
     /// The last count of each word.

@@ -34,24 +34,15 @@ import WeirTestKit
         #expect(totals.finished > 10 && totals.canceled > 10 && totals.discarded > 1_000 && totals.damaged > 0, "\(totals)")
     }
 
-    @Test(arguments: 0..<10 as Range<UInt64>) func theSameSeedGivesTheSameTrace(seed: UInt64) {
-        let first = Simulation(seed: seed, keepsTrace: true)
-        let second = Simulation(seed: seed, keepsTrace: true)
-        first.run()
-        second.run()
-        #expect(first.trace.count > 100)
-        #expect(first.trace == second.trace)
-    }
-
     /// The order of a dictionary differs from process to process: what depends on it shows in the trace.
     @Test func theSameSeedGivesTheSameTraceInEveryProcess() throws {
-        let seeds = max(30, Self.seeds / 10)
+        let seeds = max(15, Self.seeds / 20)
         let program = try LocalCluster.binaryDirectory() + "/weir-simulation"
-        let processes = try (0..<3).map { _ in
+        let processes = try (0..<2).map { _ in
             try ChildProcess(name: "weir-simulation", executable: program, arguments: ["\(Self.firstSeed)", "\(seeds)"])
         }
         let outputs = processes.map { $0.exitCode() == 0 ? $0.output : [] }
         #expect(outputs[0].count == Int(seeds))
-        for output in outputs { #expect(output == outputs[0]) }
+        #expect(outputs[1] == outputs[0])
     }
 }

@@ -180,7 +180,8 @@ private let quiet = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
         await #expect {
             let _: WireStartWorkerReply = try await jobManager.connection().request(.startWorker, request, deadline: .seconds(10))
         } throws: { error in
-            "\(error)".contains("TaskManager tm-1 cannot start worker w1: cannot fetch the job's binary") && "\(error)".contains("came with other content")
+            "\(error)".contains("TaskManager tm-1 cannot start worker w1: cannot fetch the job's binary")
+                && "\(error)".contains("came with other content")
         }
         #expect(jobManager.exits.isEmpty)
         stop(manager)

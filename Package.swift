@@ -119,7 +119,9 @@ let package = Package(
         tests("WeirTransportTests", ["WeirBase", "WeirWire", "WeirTransport", logging, protobuf]),
         tests("WeirStorageTests", ["WeirBase", "WeirStorage"]),
         tests("WeirKafkaTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirKafka", "CRdKafka"]),
-        tests("WeirBrokerTests", ["WeirBase", "WeirKafkaWire", "WeirTransport", "WeirBroker", "CRdKafka", logging]),
+        tests(
+            "WeirBrokerTests", ["WeirBase", "WeirKafkaWire", "WeirTransport", "WeirBroker", "WeirTestKit", "CRdKafka", logging], fixtures: ["Clients"]
+        ),
         tests("WeirFilesTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirFiles"]),
         tests("WeirArchitectureTests", []),
         tests("WeirJobManagerTests", ["WeirBase", "WeirControl", "WeirJobManager"]),

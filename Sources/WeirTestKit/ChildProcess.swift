@@ -7,6 +7,7 @@ internal import WeirBase
 package final class ChildProcess: @unchecked Sendable {  // `process` is started in init and then only asked; the lines are guarded.
     private let process = Process()
     private let lines = Mutex<[String]>([])
+    private let hasEnded = Atomic<Bool>(false)
     private let input = Pipe()
     package let name: String
 
@@ -38,6 +39,7 @@ package final class ChildProcess: @unchecked Sendable {  // `process` is started
                 }
             }
             if !rest.isEmpty { self?.lines.withLock { $0.append(String(decoding: rest, as: UTF8.self)) } }
+            self?.hasEnded.store(true, ordering: .releasing)
         }
     }
 
@@ -46,6 +48,8 @@ package final class ChildProcess: @unchecked Sendable {  // `process` is started
     package var pid: Int32 { process.processIdentifier }
     package var isRunning: Bool { process.isRunning }
     package var output: [String] { lines.withLock { $0 } }
+    /// Whether ``output`` is all that will come: the process, and all that inherited its output, have ended.
+    package var outputIsWhole: Bool { hasEnded.load(ordering: .acquiring) }
 
     /// SIGKILL, and waits for the end.
     package func kill() {

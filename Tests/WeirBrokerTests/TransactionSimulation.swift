@@ -56,6 +56,14 @@ struct TransactionSimulation {
         fileprivate var sent: RequestToken?
     }
 
+    private struct Produce {
+        var token: RequestToken
+        var transactionalID: String
+        var producer: ProducerIdentity
+        var partition: TopicPartition
+        var value: Int
+    }
+
     private enum Answer {
         case transaction(TransactionCoordinator.Reply)
         case group(GroupReply)
@@ -79,6 +87,8 @@ struct TransactionSimulation {
     private(set) var logs: [TopicPartition: Disk<Entry>] = [:]
     private var clients: [Client] = []
     private var settled: [Settled] = []
+    /// On its way for long: it arrives even after whoever sent it has given up.
+    private var late: [Produce] = []
     private var time: Int64 = 1_000_000_000
     private var lastRequest: UInt64 = 0
     private var lastValue = 0
@@ -108,7 +118,8 @@ struct TransactionSimulation {
             switch below(100) {
             case 0..<55: act(below(clients.count))
             case 55..<90: settleOne()
-            case 90..<94: time += Int64(below(2_000))
+            case 90..<92: if !late.isEmpty, chance(100) { produce(late.removeFirst()) }
+            case 92..<94: time += Int64(below(2_000))
             case 94..<97: tick()
             case 97..<98: crash(ofMachine: false)
             case 98..<99: crash(ofMachine: true)
@@ -120,6 +131,7 @@ struct TransactionSimulation {
 
     /// Nobody fails any more, and every timeout passes: nothing may be left open.
     private mutating func finish() {
+        for request in late { produce(request) }
         while !settled.isEmpty { settleOne() }
         time += 120_000
         tick()
@@ -136,8 +148,13 @@ struct TransactionSimulation {
 
     private mutating func act(_ index: Int) {
         if clients[index].sent != nil {
-            // It gives up waiting now and then, and asks again.
-            if chance(50) { clients[index].sent = nil }
+            // It gives up waiting now and then, and asks again; after a Produce it may abort instead.
+            guard chance(50) else { return }
+            clients[index].sent = nil
+            if case .produce = clients[index].request, chance(500) {
+                clients[index].attempt?.outcome = .aborting
+                clients[index].request = .end(commit: false)
+            }
             return
         }
         if clients[index].request == nil { clients[index].request = nextRequest(index) }
@@ -177,7 +194,9 @@ struct TransactionSimulation {
         case .initialise(let expected):
             handle(.initProducerID(transactionalID: id, timeoutMilliseconds: 10_000, expected: expected), token)
         case .add(let partition): handle(.addPartitions(transactionalID: id, producer, [partition]), token)
-        case .produce(let partition, let value): produce(token, id, producer, partition, value)
+        case .produce(let partition, let value):
+            let produce = Produce(token: token, transactionalID: id, producer: producer, partition: partition, value: value)
+            if chance(100) { late.append(produce) } else { self.produce(produce) }
         case .addGroup: handle(.addGroup(transactionalID: id, producer, group: Self.group), token)
         case .commitOffset(let offset): commitOffset(token, id, producer, offset)
         case .end(let commit): handle(.end(transactionalID: id, producer, commit: commit), token)
@@ -226,13 +245,17 @@ struct TransactionSimulation {
     }
 
     /// Appends as Produce does, with the log's own fence and the coordinator's word. A retry whose record is there already is no new one.
-    private mutating func produce(_ token: RequestToken, _ id: String, _ producer: ProducerIdentity, _ partition: TopicPartition, _ value: Int) {
-        let isDuplicate = logs[partition]?.written.contains(.record(producer, value: value)) == true
+    private mutating func produce(_ request: Produce) {
+        let (producer, partition) = (request.producer, request.partition)
+        let record = Entry.record(producer, value: request.value)
+        let isDuplicate = logs[partition]?.written.contains(record) == true
         let isFenced = fence(partition, producer.id) > producer.epoch
-        let mayJoin = isOpen(partition, producer.id) || transactions.verify(id, producer, partition) == .none
-        guard !isFenced, isDuplicate || mayJoin else { return settled.append(.answer(token, .transaction(.done(.producerFenced)))) }
-        if !isDuplicate { logs[partition]?.written.append(.record(producer, value: value)) }
-        settled.append(.answer(token, .produced))
+        let mayJoin = isOpen(partition, producer.id) || transactions.verify(request.transactionalID, producer, partition) == .none
+        guard !isFenced, isDuplicate || mayJoin else {
+            return settled.append(.answer(request.token, .transaction(.done(.producerFenced))))
+        }
+        if !isDuplicate { logs[partition]?.written.append(record) }
+        settled.append(.answer(request.token, .produced))
     }
 
     private func fence(_ partition: TopicPartition, _ producerID: Int64) -> Int16 {
@@ -312,6 +335,7 @@ struct TransactionSimulation {
             }
         }
         settled = []
+        late = []
         // Connections are lost with whatever was on its way.
         for index in clients.indices { clients[index].sent = nil }
         restart()

@@ -99,7 +99,8 @@ struct TransactionSimulation {
     init(seed: UInt64) {
         random = SplitMix64(seed: seed)
         transactions = TransactionCoordinator(options: TransactionOptions())
-        groups = GroupCoordinator(options: GroupOptions(), seed: seed, now: CoordinatorTime(instant: Instant(nanoseconds: 0), wall: WallTime(milliseconds: 0)))
+        groups = GroupCoordinator(
+            options: GroupOptions(), seed: seed, now: CoordinatorTime(instant: Instant(nanoseconds: 0), wall: WallTime(milliseconds: 0)))
         // Two of the four ids have two clients, each the other's zombie.
         clients = (0..<6).map { Client(transactionalID: "T\($0 % 4)") }
         for partition in Self.partitions { logs[partition] = Disk() }
@@ -376,7 +377,9 @@ struct TransactionSimulation {
 
     private mutating func check() {
         let seen = Dictionary(uniqueKeysWithValues: Self.partitions.map { ($0, visible($0)) })
-        for (partition, values) in seen where !values.open.isEmpty { problems.append("\(partition) has an open transaction: \(values.open.sorted())") }
+        for (partition, values) in seen where !values.open.isEmpty {
+            problems.append("\(partition) has an open transaction: \(values.open.sorted())")
+        }
         for transaction in transactions.all where transaction.state == .ongoing || transaction.state.isPrepared {
             problems.append("\(transaction.transactionalID) is \(transaction.state.name)")
         }
@@ -398,7 +401,9 @@ struct TransactionSimulation {
         var found: Int64?
         if case .committed(let value) = groups.fetch(Self.partitions[0], group: Self.group, requireStable: true) { found = value.offset }
         guard let found else {
-            if let attempt = attempts.first(where: { $0.outcome == .committed && $0.offset != nil }) { problems.append("an offset is lost: \(attempt)") }
+            if let attempt = attempts.first(where: { $0.outcome == .committed && $0.offset != nil }) {
+                problems.append("an offset is lost: \(attempt)")
+            }
             return
         }
         // Of what was aborted for sure, nothing holds.

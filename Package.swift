@@ -120,8 +120,8 @@ let package = Package(
         tests("WeirStorageTests", ["WeirBase", "WeirStorage"]),
         tests("WeirKafkaTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirKafka", "CRdKafka"]),
         tests(
-            "WeirBrokerTests", ["WeirBase", "WeirKafkaWire", "WeirTransport", "WeirBroker", "WeirTestKit", "CRdKafka", logging], fixtures: ["Clients"]
-        ),
+            "WeirBrokerTests",
+            ["WeirBase", "WeirDigest", "WeirKafkaWire", "WeirTransport", "WeirBroker", "WeirTestKit", "CRdKafka", logging], fixtures: ["Clients"]),
         tests("WeirFilesTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirFiles"]),
         tests("WeirArchitectureTests", []),
         tests("WeirJobManagerTests", ["WeirBase", "WeirControl", "WeirJobManager"]),

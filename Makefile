@@ -36,9 +36,10 @@ test: build-tests
 demo: build
 	$(BIN)/weir-demo
 
-# The simulations with thousands of seeds.
+# The simulations with thousands of seeds, and the broker killed 50 times.
 soak: build-tests
 	WEIR_SIMULATION_SEEDS=5000 swift test -c $(CONFIG) --skip-build --no-parallel --filter Simulation
+	WEIR_BROKER_KILLS=50 swift test -c $(CONFIG) --skip-build --no-parallel --filter CrashTests
 
 format:
 	swift format --in-place --recursive Package.swift Sources Tests

@@ -3,13 +3,21 @@ SHELL := /bin/bash
 CONFIG ?= debug
 SWIFT_BUILD = swift build -c $(CONFIG)
 BIN = .build/$(CONFIG)
-APT_PACKAGES = librdkafka-dev libssl-dev pkg-config
+APT_PACKAGES = librdkafka-dev libssl-dev pkg-config kcat python3-venv
+CLIENTS = .build/clients
+CLIENT_PACKAGES = Tests/WeirBrokerTests/Clients/requirements.txt
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 .PHONY: deps build build-tests test demo bench soak format lint proto clean
 
-# Debian packages that are missing; needs root or sudo only where something is.
-deps:
+# Debian packages that are missing; needs root or sudo only where something is. Then the Kafka clients of the broker's tests, from PyPI.
+deps: packages $(CLIENTS)/installed
+
+$(CLIENTS)/installed: $(CLIENT_PACKAGES) | packages
+	@python3 -m venv --clear $(CLIENTS) && $(CLIENTS)/bin/pip install --quiet --disable-pip-version-check -r $(CLIENT_PACKAGES) && touch $@
+
+.PHONY: packages
+packages:
 	@missing=""; for package in $(APT_PACKAGES); do dpkg -s $$package >/dev/null 2>&1 || missing="$$missing $$package"; done; \
 	if [ -n "$$missing" ]; then echo "installing$$missing"; $(SUDO) apt-get update -qq && DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq $$missing; fi
 	@command -v swift >/dev/null || { echo "swift is not on the PATH: Weir needs Swift 6.3, see https://www.swift.org/install/linux"; exit 1; }
@@ -28,15 +36,20 @@ test: build-tests
 demo: build
 	$(BIN)/weir-demo
 
+<<<<<<< HEAD
 # Measures; the first time it builds for release. ONLY=name,... runs some; "name." means all that begin so.
 bench: deps
 	@swift build -c release >&2
 	@.build/release/WeirBench $(if $(ONLY),--only $(ONLY))
 
 # The simulations with thousands of seeds, and kills at random moments, 20 of each kind.
+=======
+# The simulations with thousands of seeds, and the broker killed 50 times.
+>>>>>>> d91021218190c0b976926e826aefa8bc206f83da
 soak: build-tests
 	WEIR_CHAOS_STRIKES=20 WEIR_CHAOS_RATE=40000 WEIR_CHAOS_DEVICES=5000 swift test -c $(CONFIG) --skip-build --no-parallel --filter ChaosTests
 	WEIR_SIMULATION_SEEDS=5000 swift test -c $(CONFIG) --skip-build --no-parallel --filter Simulation
+	WEIR_BROKER_KILLS=50 swift test -c $(CONFIG) --skip-build --no-parallel --filter CrashTests
 
 format:
 	swift format --in-place --recursive Package.swift Sources Tests

@@ -91,7 +91,6 @@ let package = Package(
                 "WeirBase", "WeirWire", "WeirTransport", "WeirStorage", "WeirConfiguration", "WeirDigest", "CWeirProcess", logging, protobuf,
                 argumentParser,
             ]),
-            ["WeirBase", "WeirWire", "WeirTransport", "WeirConfiguration", "WeirDigest", "CWeirProcess", logging, protobuf, argumentParser]),
         module("WeirBrokerCommand", ["WeirBase", "WeirBroker", logging, argumentParser]),
         // Floor 5
         module(
@@ -126,7 +125,9 @@ let package = Package(
         tests("WeirTransportTests", ["WeirBase", "WeirWire", "WeirTransport", logging, protobuf]),
         tests("WeirStorageTests", ["WeirBase", "WeirStorage"]),
         tests("WeirKafkaTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirKafka", "CRdKafka"]),
-        tests("WeirBrokerTests", ["WeirBase", "WeirKafkaWire", "WeirTransport", "WeirBroker", "CRdKafka", logging]),
+        tests(
+            "WeirBrokerTests",
+            ["WeirBase", "WeirDigest", "WeirKafkaWire", "WeirTransport", "WeirBroker", "WeirTestKit", "CRdKafka", logging], fixtures: ["Clients"]),
         tests("WeirFilesTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirFiles"]),
         tests("WeirArchitectureTests", []),
         tests("WeirJobManagerTests", ["WeirBase", "WeirControl", "WeirJobManager"]),

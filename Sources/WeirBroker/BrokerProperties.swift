@@ -44,6 +44,9 @@ package enum BrokerProperties {
         ConfigKey(
             "transaction.abort.timed.out.transaction.cleanup.interval.ms", .int(positive), "1000",
             "How often transactions that timed out are looked for. Kafka's is 10000."),
+        ConfigKey(
+            "transaction.partition.verification.enable", .bool, "true",
+            "Whether records may only join a transaction that their partition was added to."),
         ConfigKey("transactional.id.expiration.ms", .int(positive), "604800000", "Age at which an idle transactional id is forgotten."),
         ConfigKey(
             "sasl.enabled.mechanisms", .list(["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]), "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",

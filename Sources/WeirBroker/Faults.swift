@@ -51,8 +51,11 @@ package struct Fault: Sendable, Equatable {
     package var trigger: Trigger
     package var action: FaultAction
 
+    /// On the next request of an API.
+    package static func on(_ api: ApiKey?, _ action: FaultAction) -> Fault { on(api, 1, action) }
+
     /// On the n-th request of an API, counted from 1 since the fault is added.
-    package static func on(_ api: ApiKey?, _ number: Int = 1, _ action: FaultAction) -> Fault {
+    package static func on(_ api: ApiKey?, _ number: Int, _ action: FaultAction) -> Fault {
         Fault(trigger: .requests(api, number...number), action: action)
     }
 

@@ -50,6 +50,8 @@ package final class ChildProcess: @unchecked Sendable {  // `process` is started
     package var pid: Int32 { process.processIdentifier }
     package var isRunning: Bool { process.isRunning }
     package var output: [String] { lines.withLock { $0 } }
+    /// Whether ``output`` is all that will come: the process, and all that inherited its output, have ended.
+    package var outputIsWhole: Bool { awaitOutput(.now()) }
 
     /// SIGKILL, and waits for the end.
     package func kill() {
@@ -69,13 +71,15 @@ package final class ChildProcess: @unchecked Sendable {  // `process` is started
     /// Waits for the end, and for what was printed before it. The number of the signal for a process that was ended by one.
     package func exitCode() -> Int32 {
         process.waitUntilExit()
-        awaitOutput()
+        _ = awaitOutput(.now() + 2)
         return process.terminationStatus
     }
 
     /// The output ends with the process, unless another one that it started lives on.
-    private func awaitOutput() {
-        if hasAllOutput.wait(timeout: .now() + 2) == .success { hasAllOutput.signal() }
+    private func awaitOutput(_ deadline: DispatchTime) -> Bool {
+        guard hasAllOutput.wait(timeout: deadline) == .success else { return false }
+        hasAllOutput.signal()
+        return true
     }
 
     /// Waits for a line that contains a text.
@@ -87,7 +91,7 @@ package final class ChildProcess: @unchecked Sendable {  // `process` is started
             if let line = output.first(where: { $0.contains(text) }) { return line }
             let isOver = !process.isRunning
             if isOver || ContinuousClock.now > deadline {
-                if isOver { awaitOutput() }
+                if isOver { _ = awaitOutput(.now() + 2) }
                 if let line = output.first(where: { $0.contains(text) }) { return line }
                 throw JobFailure(
                     domain: .system, recovery: .fail,

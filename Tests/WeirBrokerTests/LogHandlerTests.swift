@@ -27,7 +27,8 @@ final class TestBroker {
     private var client: WireClient { test.client }
 
     init() throws {
-        test = try TestBroker()
+        // Transactions come from the tests here, not from the coordinator.
+        test = try TestBroker { $0.properties["transaction.partition.verification.enable"] = "false" }
         try client.createTopic("t", partitions: 3)
     }
 

@@ -70,12 +70,21 @@ final class WireClient {
     /// The answer to the oldest request that has none yet.
     func receive() throws -> KafkaStruct {
         let request = sent.removeFirst()
-        let length = Int(KafkaBytes(try receive(4)).load(Int32.self, at: 0))
-        let answer = try KafkaMessage.decodeResponse(request.api, version: request.version, frame: KafkaBytes(try receive(length)))
+        let answer = try KafkaMessage.decodeResponse(request.api, version: request.version, frame: KafkaBytes(try receiveFrame()))
         guard answer.correlationID == request.correlation else {
             throw Failure(description: "an answer to request \(answer.correlationID) instead of \(request.correlation)")
         }
         return answer.body
+    }
+
+    /// The bytes of the next answer behind its length, whatever it answers.
+    func receiveFrame() throws -> [UInt8] { try receive(Int(KafkaBytes(try receive(4)).load(Int32.self, at: 0))) }
+
+    /// Everything until the broker closes the connection.
+    func receiveRest() throws -> [UInt8] {
+        var bytes: [UInt8] = []
+        while let byte = try? receive(1) { bytes += byte }
+        return bytes
     }
 
     private func receive(_ count: Int) throws -> [UInt8] {

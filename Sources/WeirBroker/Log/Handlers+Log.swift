@@ -31,13 +31,14 @@ extension Broker {
 
     private func produce(_ request: KafkaStruct, _ context: RequestContext) {
         let acks = request.int16("acks")
+        let transactionalID = request.optionalString("transactionalId")
         var response = KafkaStruct(responseOf: .produce)
         for topic in request.structures("topicData") {
             let name = topic.string("name")
             response.append(to: "responses") { answer in
                 answer["name"] = .string(name)
                 for partition in topic.structures("partitionData") {
-                    answer.append(to: "partitionResponses") { append(partition, to: name, acks: acks, &$0) }
+                    answer.append(to: "partitionResponses") { append(partition, to: name, acks: acks, transactionalID, &$0) }
                 }
             }
         }
@@ -45,7 +46,7 @@ extension Broker {
         afterCommit { context.reply(response) }
     }
 
-    private func append(_ data: KafkaStruct, to topic: String, acks: Int16, _ answer: inout KafkaStruct) {
+    private func append(_ data: KafkaStruct, to topic: String, acks: Int16, _ transactionalID: String?, _ answer: inout KafkaStruct) {
         let partition = data.int32("index")
         answer["index"] = .int(partition)
         answer["baseOffset"] = -1
@@ -55,12 +56,31 @@ extension Broker {
             if acks == -1, let replicas = topics[topic]?.config.int("min.insync.replicas"), replicas > 1 {
                 throw LogRejection(.notEnoughReplicas, "The topic wants \(replicas) replicas in sync; this broker is one.")
             }
-            let appended = try log.append(data.bytes("records"), now: wallTime.milliseconds)
+            let appended = try log.append(data.bytes("records"), now: wallTime.milliseconds) { (batch) throws(LogRejection) in
+                try verify(batch, of: transactionalID, in: TopicPartition(topic: topic, partition: partition))
+            }
             answer["baseOffset"] = .int(appended.baseOffset)
             answer["logAppendTimeMs"] = .int(appended.logAppendTime)
             answer["logStartOffset"] = .int(log.logStartOffset)
         } catch {
             refuse(error, topic, partition, &answer)
+        }
+    }
+
+    /// Refuses a batch that would open a transaction of which the coordinator knows nothing: a request that comes after its transaction's end
+    /// would block the readers of committed records for good (KIP-890).
+    private func verify(_ batch: RecordBatchHeader, of transactionalID: String?, in partition: TopicPartition) throws(LogRejection) {
+        guard properties.bool("transaction.partition.verification.enable") else { return }
+        guard let transactionalID else {
+            throw LogRejection(.transactionalIDAuthorizationFailed, "a transactional record batch in a request without a transactional id")
+        }
+        let code = coordinators.verify(
+            transactionalID: transactionalID, producerID: batch.producerID, epoch: batch.producerEpoch, partition: partition)
+        switch code {
+        case .none: break
+        // Clients retry this one.
+        case .concurrentTransactions: throw LogRejection(.notEnoughReplicas, "the transaction of \(transactionalID) is being ended")
+        default: throw LogRejection(code, "\(partition) is not part of an open transaction of \(transactionalID)")
         }
     }
 

@@ -77,12 +77,16 @@ package final class PartitionLog {
     /// - Parameters:
     ///   - records: One whole batch. Its base offset and leader epoch are overwritten in place, with LogAppendTime also its timestamps and checksum.
     ///   - now: The broker's time, ms.
+    ///   - admit: Asked before a batch opens a producer's transaction here.
     /// - Throws: ``LogRejection``; the log is as before.
-    package func append(_ records: KafkaBytes, now: Int64) throws(LogRejection) -> Appended {
+    package func append(
+        _ records: KafkaBytes, now: Int64, admit: (RecordBatchHeader) throws(LogRejection) -> Void = { (_) throws(LogRejection) in }
+    ) throws(LogRejection) -> Appended {
         var header = try RecordValidation.check(records, maxBytes: configuration.maxMessageBytes)
         if header.hasProducerID, case .duplicate(let batch) = try producers.check(header) {
             return Appended(baseOffset: batch.baseOffset, lastOffset: batch.lastOffset, logAppendTime: appendTime(batch.timestamp), isDuplicate: true)
         }
+        if header.isTransactional, producers.producers[header.producerID]?.transactionStart == nil { try admit(header) }
         if configuration.timestampType == .logAppendTime {
             do {
                 try RecordBatch.setLogAppendTime(now, in: records)

@@ -100,16 +100,13 @@ final class BrokerConnection: EventHandler {
     }
 
     func conditionsChanged() {
-        guard !isClosed else { return }
-        updatePause()
-        flush()
-        if !port.isReadingPaused { readLater() }
+        proceed()
     }
 
     // MARK: Events
 
     func ready(_ events: IOEvents) {
-        if port.shouldWrite(on: events) { flush() }
+        if port.shouldWrite(on: events) { proceed() }
         if port.shouldRead(on: events) { read() }
         if events.contains(.hangup), port.isReadingPaused { close() }
     }
@@ -122,6 +119,7 @@ final class BrokerConnection: EventHandler {
     }
 
     private func updatePause() {
+        guard !isClosed else { return }
         let paused = !mayHandle || !frames.isEmpty
         if port.isReadingPaused != paused { port.isReadingPaused = paused }
     }
@@ -340,16 +338,17 @@ final class BrokerConnection: EventHandler {
 
     func flushScheduled() {
         flushIsScheduled = false
+        proceed()
+    }
+
+    /// Sends what waits, and goes on with the requests that waited for room.
+    private func proceed() {
         guard !isClosed else { return }
-        let wasPaused = port.isReadingPaused
+        let waited = port.isReadingPaused
         flush()
-        guard !isClosed else { return }
-        if wasPaused || !frames.isEmpty, mayHandle {
-            handleFrames()
-            if !isClosed { read() }
-        } else {
-            updatePause()
-        }
+        guard !isClosed, waited, mayHandle else { return updatePause() }
+        handleFrames()
+        if !isClosed { read() }
     }
 
     private func flush() {

@@ -13,7 +13,8 @@ def results(futures):
 
 def create(bootstrap, partitions):
     topic = unique("confluent")
-    results(AdminClient({"bootstrap.servers": bootstrap}).create_topics([NewTopic(topic, partitions, 1)]))
+    client = AdminClient({"bootstrap.servers": bootstrap})
+    results(client.create_topics([NewTopic(topic, partitions, 1)]))
     return topic
 
 

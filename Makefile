@@ -8,7 +8,7 @@ CLIENTS = .build/clients
 CLIENT_PACKAGES = Tests/WeirBrokerTests/Clients/requirements.txt
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: deps build build-tests test demo soak format lint proto clean
+.PHONY: deps build build-tests test demo bench soak format lint proto clean
 
 # Debian packages that are missing; needs root or sudo only where something is. Then the Kafka clients of the broker's tests, from PyPI.
 deps: packages $(CLIENTS)/installed
@@ -35,6 +35,11 @@ test: build-tests
 # Runs the telemetry job on two TaskManagers, kills one, and compares every window with a plain fold of the input.
 demo: build
 	$(BIN)/weir-demo
+
+# Measures; the first time it builds for release. ONLY=name,... runs some; "name." means all that begin so.
+bench: deps
+	@swift build -c release >&2
+	@.build/release/WeirBench $(if $(ONLY),--only $(ONLY))
 
 # The simulations with thousands of seeds, and the broker killed 50 times.
 soak: build-tests

@@ -87,6 +87,10 @@ let package = Package(
             ["WeirBase", "WeirGraph", "WeirWire", "WeirDataflow", "WeirStreams", "WeirTransport", "WeirStorage", "CWeirSystem", logging, protobuf]),
         module(
             "WeirCLI",
+            [
+                "WeirBase", "WeirWire", "WeirTransport", "WeirStorage", "WeirConfiguration", "WeirDigest", "CWeirProcess", logging, protobuf,
+                argumentParser,
+            ]),
             ["WeirBase", "WeirWire", "WeirTransport", "WeirConfiguration", "WeirDigest", "CWeirProcess", logging, protobuf, argumentParser]),
         module("WeirBrokerCommand", ["WeirBase", "WeirBroker", logging, argumentParser]),
         // Floor 5
@@ -105,6 +109,9 @@ let package = Package(
         module("WeirSimulation", ["WeirBase", "WeirGraph", "WeirControl"]),
         module("WeirTestKit", ["WeirBase", "WeirWire", "WeirCLI", "CRdKafka"]),
         program("weir-demo", ["WeirTestKit"]),
+        program("weir-simulation", ["WeirBase", "WeirSimulation"]),
+        program("weir-testjob", ["Weir", "WeirTestKit"], path: "Sources/WeirTestJobs"),
+        program("WeirBench", ["Weir", "WeirBase", "WeirWire", "WeirCLI", "WeirTestKit", "CWeirProcess", "CWeirSystem", argumentParser]),
         program("weir-testbroker", ["CRdKafka"], path: "Sources/WeirTestBroker"),
         // Tests
         tests("WeirBaseTests", ["WeirBase"]),
@@ -112,7 +119,7 @@ let package = Package(
         tests("WeirWireTests", ["WeirBase", "WeirWire", protobuf]),
         tests("WeirKafkaWireTests", ["WeirBase", "WeirKafkaWire"], fixtures: ["Fixtures"]),
         tests("WeirControlTests", ["WeirBase", "WeirGraph", "WeirControl"]),
-        tests("WeirSimulationTests", ["WeirSimulation"]),
+        tests("WeirSimulationTests", ["WeirSimulation", "WeirTestKit"]),
         tests("WeirDataflowTests", ["WeirBase", "WeirGraph", "WeirDataflow"]),
         tests("WeirFormatsTests", ["WeirBase", "WeirFormats"]),
         tests("WeirStreamsTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams"]),

@@ -86,6 +86,9 @@ enum JobMain {
         do {
             let settings = try WorkerSettings(environment: environment)
             Lifeline.install()
+            // A file at its size limit and a pipe that nobody reads are errors of a write, which are told; a signal would end the worker unheard.
+            signal(SIGXFSZ, SIG_IGN)
+            signal(SIGPIPE, SIG_IGN)
             var logger = Logger(label: "weir.worker") { StreamLogHandler.standardError(label: $0) }
             logger.logLevel = .info
             let loop = try EventLoop(name: "worker")

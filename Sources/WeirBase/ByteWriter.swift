@@ -4,8 +4,9 @@
 public struct ByteWriter {
     @usableFromInline
     final class Storage {
-        @usableFromInline var base: UnsafeMutableRawPointer
-        @usableFromInline var capacity: Int
+        // One owner: checking each access for another one costs two calls a write.
+        @exclusivity(unchecked) @usableFromInline var base: UnsafeMutableRawPointer
+        @exclusivity(unchecked) @usableFromInline var capacity: Int
         @usableFromInline
         init(capacity: Int) {
             self.capacity = Swift.max(capacity, 64)

@@ -1,4 +1,5 @@
 internal import SwiftProtobuf
+internal import WeirBase
 package import WeirWire
 
 /// Lets a job's binary describe itself: it runs once, defines its graph, and writes the submission to descriptor 3.
@@ -33,7 +34,7 @@ package struct JobDescription {
         case .signaled(let number):
             throw CommandFailure(
                 "the job could not be defined: \(binary) was ended by \(signalInWords(number))", detail: outcome.standardError,
-                hint: "its define(in:) crashed; nothing was submitted")
+                hint: "its define(in:) crashed; nothing was submitted. SWIFT_BACKTRACE=enable=yes in the environment shows where")
         case .timedOut:
             throw CommandFailure(
                 "the job could not be defined: \(binary) did not end within \(timeout.components.seconds) s", detail: outcome.standardError,

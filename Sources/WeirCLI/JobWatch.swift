@@ -115,7 +115,8 @@ extension JobWatch.Event {
             var text = "\(time)  " + describe(record.failure).replacingNewlines(with: "\n              ")
             let place = [record.worker.isEmpty ? "" : "worker \(record.worker)", record.taskManager]
                 .filter { !$0.isEmpty }.joined(separator: " on ")
-            if !place.isEmpty, !record.failure.hasPlace { text += "\n                at: \(place)" }
+            let isSaid = record.failure.hasPlace || record.failure.message.contains("\(record.worker) on \(record.taskManager)")
+            if !place.isEmpty, !isSaid { text += "\n                at: \(place)" }
             if !record.stderrTail.isEmpty {
                 text += "\n                last lines of its stderr:"
                 for line in record.stderrTail { text += "\n                  " + oneLine(line) }

@@ -75,7 +75,9 @@ package struct PosixProgramRunner: ProgramRunner {
     }
 
     private func spawn(_ invocation: ProgramInvocation, output: Int32, errors: Int32) -> pid_t {
-        let environment = processEnvironment().merging(invocation.environment) { _, new in new }
+        // Swift's backtracer writes a hundred lines of registers below the one that says what is wrong: only for who asks.
+        let environment = ["SWIFT_BACKTRACE": "enable=no"].merging(processEnvironment()) { _, new in new }
+            .merging(invocation.environment) { _, new in new }
         return withCStrings([invocation.path] + invocation.arguments) { arguments in
             withCStrings(environment.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }) { environment in
                 // Its stdout comes with its stderr: it must not mix with what this command prints for programs.

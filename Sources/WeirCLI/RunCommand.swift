@@ -55,7 +55,7 @@ struct RunCommand: ParsableCommand {
             throw usage(error.description)
         }
         try reportingFailure {
-            try ELFHeader.check(path: binary)
+            try JobBinary.check(path: binary)
             let plan = JobSubmission(
                 binary: binary, arguments: arguments, name: name, parallelism: parallelism, restorePath: fromCheckpoint, options: options)
             let submission = try plan.describe()

@@ -21,6 +21,8 @@ struct Cluster: Sendable {
         var lastHeard: Instant
         /// Was told to stop: nobody counts on it any more, only its exit is awaited.
         var isStopping = false
+        /// It counts as lost since its connection broke. Its exit, reported by another connection, says why.
+        var lostItsConnection = false
     }
 
     /// A worker that a job can no longer count on.
@@ -199,22 +201,35 @@ struct Cluster: Sendable {
     /// A worker whose connection broke is killed by the caller: it may live on, cut off.
     mutating func connectionLost(_ worker: WorkerID, connection: ConnectionID, reason: String) -> LostWorker? {
         guard let entry = workers[worker], entry.connection == connection, !entry.isStopping else { return nil }
+        workers[worker]?.lostItsConnection = true
         return lost(worker, entry, cause: "its connection was lost: \(reason)")
     }
 
-    mutating func exited(_ exit: WorkerExit) -> LostWorker? {
-        guard let entry = workers.removeValue(forKey: exit.worker), !entry.isStopping else { return nil }
-        var cause = "\(exit.status)"
-        if !exit.standardError.isEmpty { cause += "\n" + exit.standardError.suffix(Self.standardErrorLinesMax).joined(separator: "\n") }
+    /// What the exit of a worker means to its job.
+    enum Exit: Sendable {
+        case loses(LostWorker)
+        /// The worker had been lost before; this is why.
+        case explains(LostWorker)
+        /// It was awaited, or of a worker that nobody knows.
+        case nothing
+    }
+
+    mutating func exited(_ exit: WorkerExit) -> Exit {
+        guard let entry = workers.removeValue(forKey: exit.worker) else { return .nothing }
+        let lost = LostWorker(worker: exit.worker, job: entry.job, taskManager: entry.taskManager, failure: Self.failure(exit, entry))
+        guard entry.isStopping else { return .loses(lost) }
+        return entry.lostItsConnection && exit.isOfItsOwn ? .explains(lost) : .nothing
+    }
+
+    private static func failure(_ exit: WorkerExit, _ entry: Worker) -> JobFailure {
         // A trap of the job's code raises SIGILL or SIGTRAP in its process: the user's problem. SIGKILL is the kernel's or a person's.
         let domain: JobFailure.Domain =
             switch exit.status {
             case .signal(9), .signal(15): .resource
             default: .user
             }
-        let failure = JobFailure(
-            domain: domain, recovery: .restart, message: "worker \(exit.worker) on \(entry.taskManager) ended unexpectedly", cause: cause)
-        return LostWorker(worker: exit.worker, job: entry.job, taskManager: entry.taskManager, failure: failure)
+        return JobFailure(
+            domain: domain, recovery: .restart, message: "worker \(exit.worker) on \(entry.taskManager) \(exit.status)", cause: exit.lastWords)
     }
 
     mutating func startFailed(_ worker: WorkerID, reason: String) -> LostWorker? {
@@ -286,5 +301,4 @@ struct Cluster: Sendable {
 
     /// More than any host has hardware threads.
     static let slotsMax = 4_096
-    static let standardErrorLinesMax = 20
 }

@@ -41,6 +41,8 @@ package enum ControlEffect: Sendable, Equatable {
     case cancelTimer(TimerID)
     /// Also the moment to persist the epoch, see ``JobSubmission/firstEpoch``.
     case jobStateChanged(JobStateChange)
+    /// Why a worker was lost of which first only the connection was seen to break: to be told in place of the failure told then.
+    case failureExplained(JobID, WorkerID, JobFailure)
     case log(LogLevel, String, [LogField])
     case reply(RequestID, ControlReply)
 }

@@ -87,8 +87,8 @@ package struct WorkerExit: Sendable, Hashable {
 
         package var description: String {
             switch self {
-            case .code(let code): "exit status \(code)"
-            case .signal(let signal): "signal \(signal)"
+            case .code(let code): "ended with exit code \(code)"
+            case .signal(let signal): "was ended by \(signalInWords(signal))"
             }
         }
     }
@@ -97,11 +97,30 @@ package struct WorkerExit: Sendable, Hashable {
     package var status: Status
     /// The last lines of stderr, oldest first.
     package var standardError: [String]
+    /// It had been told to stop: then its end explains nothing, unless a fault of its own came first.
+    package var isRequested: Bool
 
-    package init(worker: WorkerID, status: Status, standardError: [String] = []) {
+    package init(worker: WorkerID, status: Status, standardError: [String] = [], isRequested: Bool = false) {
         self.worker = worker
         self.status = status
         self.standardError = standardError
+        self.isRequested = isRequested
+    }
+
+    /// The line of stderr that tells most: where Swift says what it trapped on, else the last one.
+    var lastWords: String? {
+        let said = standardError.filter { line in line.contains { !$0.isWhitespace } }
+        let words = said.last { $0.contains("Fatal error") } ?? said.last
+        guard words == nil, case .signal(let number) = status, [4, 5, 6, 7, 8, 11].contains(number) else { return words }
+        return "it wrote nothing to its stderr; with SWIFT_BACKTRACE=enable=yes in the taskmanager's environment it says where it was"
+    }
+
+    /// Whether the worker ended by itself or by somebody else's hand, and not because it was told to.
+    var isOfItsOwn: Bool {
+        switch status {
+        case .code, .signal(9), .signal(15): !isRequested
+        case .signal: true
+        }
     }
 }
 

@@ -68,7 +68,11 @@ package struct ControlPlane: Sendable {
             workerLost(cluster.startFailed(worker, reason: reason), now: now)
         case .workerExited(let exit):
             outbox.append(.cancelTimer(.workerStart(exit.worker)))
-            workerLost(cluster.exited(exit), now: now)
+            switch cluster.exited(exit) {
+            case .loses(let lost): workerLost(lost, now: now)
+            case .explains(let lost): update(lost.job) { $0.explain(lost.worker, failure: lost.failure) }
+            case .nothing: break
+            }
         case .submitJob(let request, let submission):
             submit(request, submission, now: now)
         case .cancelJob(let request, let job):

@@ -133,32 +133,43 @@ extension JobMaster {
             tasks[subtask] = .failed
             awaitingCancel.remove(subtask)
         }
-        fail(failure, now: now)
+        fail(failure, of: worker, now: now)
         advance(now: now)
     }
 
-    /// - Parameter exempt: Restart at once and without asking the strategy.
-    mutating func fail(_ failure: JobFailure, exempt: Bool = false, now: Instant) {
+    /// The lost worker's exit says more than its broken connection did.
+    mutating func explain(_ worker: WorkerID, failure: JobFailure) {
+        guard lastFailedWorker == worker, lastFailure != nil else { return }
+        lastFailure = failure
+        if state == .restarting { reason = failure.message }
+        log(.warning, "job failure explained", LogField("failure", "\(failure)"))
+        outbox.append(.failureExplained(job, worker, failure))
+    }
+
+    /// - Parameters:
+    ///   - worker: The one whose loss it is.
+    ///   - exempt: Restart at once and without asking the strategy.
+    mutating func fail(_ failure: JobFailure, of worker: WorkerID? = nil, exempt: Bool = false, now: Instant) {
         switch state {
         case .deploying, .running:
             break
         case .restarting:
             // A consequence of the failure that is being dealt with, unless it says that another attempt is pointless.
             guard failure.recovery == .fail else { return log(.debug, "failure while restarting", LogField("failure", "\(failure)")) }
-            note(failure, now: now)
+            note(failure, of: worker, now: now)
             outbox.append(.cancelTimer(.restartDelay(job, epoch)))
             become(.failing, reason: failure.message, now: now)
             return advance(now: now)
         case .waitingForResources:
             // No task runs; but a warm worker may have shown that no task ever will.
             guard failure.recovery == .fail else { return }
-            note(failure, now: now)
+            note(failure, of: worker, now: now)
             reason = failure.message
             return end(.failed, now: now)
         case .created, .cancelling, .failing, .canceled, .failed, .finished:
             return
         }
-        note(failure, now: now)
+        note(failure, of: worker, now: now)
         isFinishing = false
         absorb(coordinator.stop(), now: now)
         let decision: RestartStrategy.Decision =
@@ -183,8 +194,9 @@ extension JobMaster {
         advance(now: now)
     }
 
-    private mutating func note(_ failure: JobFailure, now: Instant) {
+    private mutating func note(_ failure: JobFailure, of worker: WorkerID?, now: Instant) {
         lastFailure = failure
+        lastFailedWorker = worker
         lastFailureAt = now
         log(.warning, "job failure", LogField("failure", "\(failure)"))
     }

@@ -48,6 +48,8 @@ struct JobMaster: Sendable {
     var restarts = 0
     var lastFailure: JobFailure?
     var lastFailureAt: Instant?
+    /// The worker whose loss was the last failure.
+    var lastFailedWorker: WorkerID?
 
     /// In order of the slots they hold.
     var assigned: [Assigned] = []
@@ -129,7 +131,8 @@ struct JobMaster: Sendable {
     }
 
     static func waiting(needed: Int, free: Int) -> String {
-        "needs \(needed) slot\(needed == 1 ? "" : "s"), \(free) \(free == 1 ? "is" : "are") free"
+        let text = "needs \(needed) slot\(needed == 1 ? "" : "s"), \(free) \(free == 1 ? "is" : "are") free"
+        return free < needed ? text + ": start another taskmanager, or run the job with a lower parallelism" : text
     }
 
     /// The job got its slots. Workers with an address are warm, the others are being started.
@@ -263,7 +266,7 @@ struct JobMaster: Sendable {
             job: job, name: graph.name, state: state, since: since, submitted: submitted, epoch: epoch, slotsNeeded: slotsNeeded,
             slotsAvailable: state == .waitingForResources ? freeSlots : held, tasks: counts, vertices: vertices,
             reason: state == .waitingForResources ? Self.waiting(needed: slotsNeeded, free: freeSlots) : reason, restarts: restarts,
-            lastFailure: lastFailure, lastFailureAt: lastFailureAt, latestCheckpoint: coordinator.latest,
+            lastFailure: lastFailure, lastFailureAt: lastFailureAt, lastFailedWorker: lastFailedWorker, latestCheckpoint: coordinator.latest,
             checkpointsCompleted: coordinator.completedCount, checkpointsFailed: coordinator.failedCount,
             checkpointsInProgress: coordinator.inFlight, retainedCheckpoints: coordinator.retained, workers: workers)
     }

@@ -19,6 +19,8 @@ package struct JobSnapshot: Sendable, Equatable {
     package var restarts: Int
     package var lastFailure: JobFailure?
     package var lastFailureAt: Instant?
+    /// The worker whose loss the last failure was.
+    package var lastFailedWorker: WorkerID?
     package var latestCheckpoint: CheckpointSnapshot?
     package var checkpointsCompleted: Int
     package var checkpointsFailed: Int

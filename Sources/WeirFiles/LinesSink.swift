@@ -4,7 +4,6 @@ public import WeirFormats
 public import WeirStreams
 
 /// What a sink subtask needs to know, whatever its rows are.
-@usableFromInline
 struct LinesSinkSettings: Sendable {
     var directory: String
     var bufferBytes = ByteCount(bytes: 1 << 20)
@@ -22,13 +21,27 @@ struct LinesSinkSettings: Sendable {
 public struct LinesSink<Format: SerializationSchema>: StreamSinkDescriptor {
     public typealias Row = Format.Row
 
-    @usableFromInline var settings: LinesSinkSettings
-    @usableFromInline let format: Format
+    var settings: LinesSinkSettings
+    /// Made where the format is concrete: a method of the generic operator would run unspecialised.
+    let write: LinesWrite<Row>
 
     /// - Parameter directory: On a file system that every worker of the job reaches under this path.
+    @inlinable
+    @inline(__always)
     public init(_ directory: String, format: Format) {
+        self.init(directory) { batch, buffer in
+            let rows = batch.rows
+            for index in 0..<batch.count {
+                format.encode(rows[index], into: &buffer)
+                buffer.writeU8(0x0A)
+            }
+        }
+    }
+
+    @usableFromInline
+    init(_ directory: String, write: @escaping LinesWrite<Row>) {
         settings = LinesSinkSettings(directory: directory)
-        self.format = format
+        self.write = write
     }
 
     public var name: String { "lines(\(settings.directory))" }
@@ -49,79 +62,71 @@ public struct LinesSink<Format: SerializationSchema>: StreamSinkDescriptor {
         if !problems.isEmpty { throw ConfigurationError(problems) }
     }
 
-    @inlinable
-    public func makeSink(_ setup: SinkSetup) throws -> AnyOperator { LinesSinkOperator(settings: settings, format: format) }
+    public func makeSink(_ setup: SinkSetup) throws -> AnyOperator { LinesSinkOperator(settings: settings, write: write) }
 }
 
 extension StreamSinkDescriptor {
     /// Writes lines to the files `part-<subtask>` of a directory, each row exactly once. See ``LinesSink``.
     @inlinable
+    @inline(__always)
     public static func lines<Format: SerializationSchema>(_ directory: String, format: Format) -> LinesSink<Format>
     where Self == LinesSink<Format> {
         LinesSink(directory, format: format)
     }
 
     /// Writes text, a row a line. See ``LinesSink``.
+    @inlinable
     public static func lines(_ directory: String) -> LinesSink<StringFormat> where Self == LinesSink<StringFormat> {
         LinesSink(directory, format: StringFormat())
     }
 }
 
-/// One subtask of a sink of lines. Generic and inlinable: the loop over the rows is compiled in the job's module, with its format.
+/// Appends the rows of a batch as lines.
 @usableFromInline
-final class LinesSinkOperator<Format: SerializationSchema>: AnyOperator {
-    @usableFromInline let file: PartFile
-    @usableFromInline let format: Format
-    @usableFromInline var buffer: ByteWriter
-    @usableFromInline let bufferBytes: Int
+typealias LinesWrite<Row: Sendable> = @Sendable (Batch<Row>, _ buffer: inout ByteWriter) -> Void
+
+/// One subtask of a sink of lines.
+final class LinesSinkOperator<Row: Sendable>: AnyOperator {
+    private let file: PartFile
+    private let writeRows: LinesWrite<Row>
+    private var buffer: ByteWriter
+    private let bufferBytes: Int
     private var context: OperatorContext?
 
-    @usableFromInline
-    init(settings: LinesSinkSettings, format: Format) {
+    init(settings: LinesSinkSettings, write: @escaping LinesWrite<Row>) {
         file = PartFile(directory: settings.directory)
-        self.format = format
+        writeRows = write
         bufferBytes = settings.bufferBytes.bytes
         buffer = ByteWriter(capacity: min(bufferBytes, 64 * 1_024))
     }
 
-    @usableFromInline
     override func open(_ context: OperatorContext) throws { self.context = context }
 
-    @usableFromInline
     override func restore(from state: RestoredState) throws { try file.restore(from: state) }
 
-    @usableFromInline
     override func start() throws { if let context { try file.open(context) } }
 
-    @inlinable
     override func process(_ batch: AnyBatch, input: Int) throws {
-        let typed = unsafeDowncast(batch, to: Batch<Format.Row>.self)
-        for index in 0..<typed.count {
-            format.encode(typed.rows[index], into: &buffer)
-            buffer.writeU8(0x0A)
-        }
+        let typed = unsafeDowncast(batch, to: Batch<Row>.self)
+        writeRows(typed, &buffer)
         typed.recycle()
         if buffer.count >= bufferBytes { try write() }
     }
 
-    @usableFromInline
-    func write() throws {
+    private func write() throws {
         try buffer.withBytes { try file.write($0) }
         buffer.removeAll()
     }
 
-    @usableFromInline
     override func snapshot(into builder: SnapshotBuilder) throws {
         try write()
         try file.snapshot(into: builder)
     }
 
-    @usableFromInline
     override func endOfInput() throws {
         try write()
         try file.synchronize()
     }
 
-    @usableFromInline
     override func close() { file.close() }
 }

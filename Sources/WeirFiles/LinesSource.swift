@@ -12,7 +12,6 @@ public enum BadLinePolicy: Sendable, Equatable {
 }
 
 /// What a source subtask needs to know, whatever its rows are.
-@usableFromInline
 struct LinesSourceSettings: Sendable {
     var path: String
     var badLines = BadLinePolicy.fail
@@ -35,15 +34,25 @@ struct LinesSourceSettings: Sendable {
 public struct LinesSource<Format: DeserializationSchema>: StreamSourceDescriptor {
     public typealias Row = Format.Row
 
-    @usableFromInline var settings: LinesSourceSettings
-    @usableFromInline let format: Format
+    var settings: LinesSourceSettings
+    /// Made where the format is concrete: a method of the generic operator would run unspecialised.
+    let fill: LinesFill<Row>
 
     /// - Parameters:
     ///   - path: A file, a directory (its files, but not those whose names begin with `.` or `_`), or a pattern with `*`, `?` and `[…]`.
     ///   - skipsEmptyLines: Whether lines without a byte are left out instead of given to the format.
+    @inlinable
+    @inline(__always)
     public init(_ path: String, format: Format, skipsEmptyLines: Bool = true) {
+        self.init(path, skipsEmptyLines: skipsEmptyLines) { reader, block, batch, limit in
+            try reader.fill(batch, from: block, limit: limit, format: format)
+        }
+    }
+
+    @usableFromInline
+    init(_ path: String, skipsEmptyLines: Bool, fill: @escaping LinesFill<Row>) {
         settings = LinesSourceSettings(path: path, skipsEmptyLines: skipsEmptyLines)
-        self.format = format
+        self.fill = fill
     }
 
     public var name: String { "lines(\(settings.path))" }
@@ -77,21 +86,22 @@ public struct LinesSource<Format: DeserializationSchema>: StreamSourceDescriptor
         if !problems.isEmpty { throw ConfigurationError(problems) }
     }
 
-    @inlinable
     public func makeSource(_ setup: SourceSetup<Row>) throws -> AnySource {
-        LinesSourceOperator(setup: setup, settings: settings, format: format)
+        LinesSourceOperator(setup: setup, settings: settings, fill: fill)
     }
 }
 
 extension StreamSourceDescriptor {
     /// Reads the lines of files, each by a format: `.lines("input/*.json", format: .json(Reading.self))`. See ``LinesSource``.
     @inlinable
+    @inline(__always)
     public static func lines<Format: DeserializationSchema>(_ path: String, format: Format) -> LinesSource<Format>
     where Self == LinesSource<Format> {
         LinesSource(path, format: format)
     }
 
     /// Reads the lines of files as text, empty ones too. See ``LinesSource``.
+    @inlinable
     public static func lines(_ path: String) -> LinesSource<StringFormat> where Self == LinesSource<StringFormat> {
         LinesSource(path, format: StringFormat(), skipsEmptyLines: false)
     }

@@ -2,7 +2,7 @@ import Glibc
 import WeirBase
 public import WeirDataflow
 public import WeirFormats
-public import WeirStreams
+import WeirStreams
 
 /// The part of a source subtask that does not depend on the type of its rows: the ranges, the reader's thread, the watermark.
 @usableFromInline
@@ -17,7 +17,7 @@ final class LinesReader {
     private var watermarks: SplitWatermarks
 
     /// The block whose lines are being handled, and how far they were.
-    @usableFromInline var block: LineBlock?
+    private(set) var block: LineBlock?
     @usableFromInline var cursor = 0
 
     init(settings: LinesSourceSettings, watermarks: SplitWatermarks) {
@@ -70,7 +70,6 @@ final class LinesReader {
     /// Makes ``block`` one with lines left.
     ///
     /// - Returns: nil if there is one; else what the source has to say.
-    @usableFromInline
     func advance() throws -> SourceStatus? {
         while true {
             if let block {
@@ -96,11 +95,11 @@ final class LinesReader {
         block.count >= 3 && UnsafeRawBufferPointer(start: block.base, count: 3).elementsEqual([0xEF, 0xBB, 0xBF])
     }
 
-    /// The index of the newline at or behind `start`, or of the end of the block.
+    /// The index of the newline at or behind `start`, or `count` if there is none.
     @usableFromInline
-    func lineEnd(from start: Int, in block: LineBlock) -> Int {
-        guard let newline = memchr(block.base + start, 0x0A, block.count - start) else { return block.count }
-        return UnsafeRawPointer(newline) - UnsafeRawPointer(block.base)
+    static func lineEnd(_ base: UnsafeRawPointer, from start: Int, count: Int) -> Int {
+        guard let newline = memchr(base + start, 0x0A, count - start) else { return count }
+        return UnsafeRawPointer(newline) - base
     }
 
     @usableFromInline
@@ -121,49 +120,71 @@ final class LinesReader {
     }
 
     /// Rows were emitted, the latest of them at `greatest`.
-    @usableFromInline
     func sendWatermark(greatest: Int64) throws {
         if greatest != .min { watermarks.observe(split: 0, greatest: greatest, now: 0) }
         if case .watermark(let time) = watermarks.advance(now: 0) { try context?.emitWatermark(time) }
     }
 }
 
-/// One subtask of a source of lines. Generic and inlinable: the loop over the lines is compiled in the job's module, with its format.
+/// Reads lines of the block from the reader's cursor on into the batch, at most `limit` rows.
 @usableFromInline
-final class LinesSourceOperator<Format: DeserializationSchema>: AnySource {
-    @usableFromInline let reader: LinesReader
-    @usableFromInline let format: Format
-    @usableFromInline let output: Collector<Format.Row>
-    @usableFromInline let stamp: WatermarkStrategy<Format.Row>.Stamp?
-    @usableFromInline let pool: BatchPool<Format.Row>
+typealias LinesFill<Row: Sendable> = @Sendable (LinesReader, _ block: LineBlock, _ batch: Batch<Row>, _ limit: Int) throws -> Void
+
+extension LinesReader {
+    @inlinable
+    @inline(__always)
+    func fill<Format: DeserializationSchema>(_ batch: Batch<Format.Row>, from block: LineBlock, limit: Int, format: Format) throws {
+        let base = UnsafeRawPointer(block.base)
+        let bytes = block.count
+        var start = cursor
+        while batch.count < limit, start < bytes {
+            let end = Self.lineEnd(base, from: start, count: bytes)
+            // CRLF: the CR belongs to the end of the line.
+            let isCarriageReturn = end > start && base.load(fromByteOffset: end - 1, as: UInt8.self) == 0x0D
+            let line = UnsafeRawBufferPointer(start: base + start, count: end - start - (isCarriageReturn ? 1 : 0))
+            if line.count > lineBytesMax { try refuse(lineAt: start, in: block) }
+            if !(skipsEmptyLines && line.isEmpty) {
+                do {
+                    batch.append(try format.decode(line), timestamp: AnyBatch.noTimestamp)
+                } catch {
+                    try badLine(line, at: start, in: block, error)
+                }
+            }
+            start = end + 1
+        }
+        cursor = min(start, bytes)
+    }
+}
+
+/// One subtask of a source of lines.
+final class LinesSourceOperator<Row: Sendable>: AnySource {
+    private let reader: LinesReader
+    private let fill: LinesFill<Row>
+    private let output: Collector<Row>
+    private let stamp: WatermarkStrategy<Row>.Stamp?
+    private let pool = BatchPool<Row>()
     private var context: OperatorContext?
 
-    @usableFromInline
-    init(setup: SourceSetup<Format.Row>, settings: LinesSourceSettings, format: Format) {
+    init(setup: SourceSetup<Row>, settings: LinesSourceSettings, fill: @escaping LinesFill<Row>) {
         reader = LinesReader(settings: settings, watermarks: SplitWatermarks(setup.watermarks))
-        self.format = format
+        self.fill = fill
         output = setup.output
         stamp = setup.watermarks.stamp
-        pool = BatchPool()
     }
 
-    @usableFromInline
     override func open(_ context: OperatorContext) throws { self.context = context }
 
-    @usableFromInline
     override func restore(from state: RestoredState) throws { try reader.restore(from: state) }
 
-    @usableFromInline
     override func start() throws { if let context { try reader.start(context) } }
 
-    @inlinable
     override func poll(budget: Int) throws -> SourceStatus {
         var remaining = max(1, budget)
         while remaining > 0 {
             if let status = try reader.advance() { return status }
             guard let block = reader.block else { return .more }
             let batch = pool.take()
-            try fill(batch, from: block, limit: min(remaining, batch.capacity))
+            try fill(reader, block, batch, min(remaining, batch.capacity))
             remaining -= max(1, batch.count)
             let greatest = stamp?(batch.rows, batch.timestamps, batch.count) ?? .min
             try output.emit(batch)
@@ -172,33 +193,7 @@ final class LinesSourceOperator<Format: DeserializationSchema>: AnySource {
         return .more
     }
 
-    @inlinable
-    func fill(_ batch: Batch<Format.Row>, from block: LineBlock, limit: Int) throws {
-        let lineBytesMax = reader.lineBytesMax
-        let skipsEmptyLines = reader.skipsEmptyLines
-        let base = block.base
-        var start = reader.cursor
-        while batch.count < limit, start < block.count {
-            let end = reader.lineEnd(from: start, in: block)
-            // CRLF: the CR belongs to the end of the line.
-            let isCarriageReturn = end > start && base.load(fromByteOffset: end - 1, as: UInt8.self) == 0x0D
-            let line = UnsafeRawBufferPointer(start: base + start, count: end - start - (isCarriageReturn ? 1 : 0))
-            if line.count > lineBytesMax { try reader.refuse(lineAt: start, in: block) }
-            if !(skipsEmptyLines && line.isEmpty) {
-                do {
-                    batch.append(try format.decode(line), timestamp: AnyBatch.noTimestamp)
-                } catch {
-                    try reader.badLine(line, at: start, in: block, error)
-                }
-            }
-            start = end + 1
-        }
-        reader.cursor = min(start, block.count)
-    }
-
-    @usableFromInline
     override func snapshot(into builder: SnapshotBuilder) throws { reader.snapshot(into: builder) }
 
-    @usableFromInline
     override func close() { reader.close() }
 }

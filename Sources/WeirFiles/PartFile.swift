@@ -1,13 +1,12 @@
 import Glibc
 import WeirBase
-public import WeirDataflow
+import WeirDataflow
 
 /// The file that a subtask of a sink writes, and those of subtasks that are no more, which it looks after.
 ///
 /// The state has one entry a file, all of which every subtask sees at a restore:
 ///
 ///     | version: u8 = 1 | number: i32 | length: i64 |        little-endian
-@usableFromInline
 final class PartFile {
     static let stateName = "files.parts"
 
@@ -22,10 +21,8 @@ final class PartFile {
     /// Files of vanished subtasks that this one keeps in its checkpoints, so that a restore does not take them for leftovers.
     private var adopted: [Int32: Int64] = [:]
 
-    @usableFromInline
     init(directory: String) { self.directory = directory }
 
-    @usableFromInline
     func restore(from state: RestoredState) throws {
         let entries = state.union(Self.stateName)
         guard !entries.isEmpty else { return }
@@ -51,7 +48,6 @@ final class PartFile {
     }
 
     /// Cuts the files that fall to this subtask back to the checkpoint, and opens its own at the end.
-    @usableFromInline
     func open(_ context: OperatorContext) throws {
         self.context = context
         number = Int32(context.subtask)
@@ -76,7 +72,6 @@ final class PartFile {
         restored = nil
     }
 
-    @usableFromInline
     func write(_ bytes: UnsafeRawBufferPointer) throws {
         guard bytes.count > 0 else { return }
         needsSynchronize = true
@@ -91,14 +86,12 @@ final class PartFile {
     }
 
     /// Waits until everything written is on the disk.
-    @usableFromInline
     func synchronize() throws {
         guard needsSynchronize else { return }
         guard retrying({ fsync(descriptor) }) == 0 else { throw fileFailure("cannot write \"\(path(number))\" through to the disk", errno) }
         needsSynchronize = false
     }
 
-    @usableFromInline
     func snapshot(into builder: SnapshotBuilder) throws {
         try synchronize()
         var files = adopted
@@ -114,7 +107,6 @@ final class PartFile {
             })
     }
 
-    @usableFromInline
     func close() {
         if descriptor >= 0 { _ = Glibc.close(descriptor) }
         descriptor = -1
@@ -163,6 +155,8 @@ final class PartFile {
         var status = stat()
         guard fstat(file, &status) == 0 else { throw fileFailure("cannot look at \"\(path(number))\"", errno) }
         guard Int64(status.st_size) >= length else { throw missing(number, length, found: Int64(status.st_size)) }
+        // What a checkpoint knows of was written through when it was taken.
+        guard Int64(status.st_size) > length else { return }
         guard retrying({ ftruncate(file, off_t(length)) }) == 0 else {
             throw fileFailure("cannot cut \"\(path(number))\" back to \(length) bytes", errno)
         }

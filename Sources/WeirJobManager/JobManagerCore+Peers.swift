@@ -71,14 +71,15 @@ extension JobManagerCore {
 
     func workerExited(_ message: WireWorkerExited) {
         let worker = WorkerID(message.worker)
-        if let job = JobID(message.job), !message.requested { jobs[job]?.standardError = message.stderrTail }
-        let lines = message.stderrTail
+        let status: WorkerExit.Status
         switch message.status {
-        case .exitCode(let code): handle(.workerExited(WorkerExit(worker: worker, status: .code(code), standardError: lines)))
-        case .signal(let signal): handle(.workerExited(WorkerExit(worker: worker, status: .signal(signal), standardError: lines)))
-        case .startError(let reason): handle(.workerStartFailed(worker, reason: reason))
-        case nil: logger.warning("a worker exited without saying how", metadata: ["worker.id": "\(worker)"])
+        case .exitCode(let code): status = .code(code)
+        case .signal(let signal): status = .signal(signal)
+        case nil: return logger.warning("a worker exited without saying how", metadata: ["worker.id": "\(worker)"])
         }
+        if let job = JobID(message.job) { jobs[job]?.lastExit = (worker, message.stderrTail) }
+        handle(
+            .workerExited(WorkerExit(worker: worker, status: status, standardError: message.stderrTail, isRequested: message.requested)))
     }
 
     /// The worker behind a connection and the job that a message names, if they belong together.

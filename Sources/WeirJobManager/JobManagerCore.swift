@@ -150,6 +150,7 @@ package final class JobManagerCore: @unchecked Sendable {  // Guarded by the loo
             environment.setTimer(timer, after: delay) { [weak self] in self?.handle(.timerFired(timer)) }
         case .cancelTimer(let timer): environment.cancelTimer(timer)
         case .jobStateChanged(let change): changed(change)
+        case .failureExplained(let job, let worker, let failure): jobs[job]?.explained(worker, failure)
         case .log(let level, let message, let fields):
             logger.log(
                 level: Logger.Level(rawValue: level.rawValue) ?? .info, "\(message)",
@@ -181,7 +182,9 @@ package final class JobManagerCore: @unchecked Sendable {  // Guarded by the loo
     }
 
     private func stopWorker(_ worker: WorkerID, on id: TaskManagerID, kill: Bool) {
-        if let entry = workers.removeValue(forKey: worker) { entry.peer.close(reason: "stopped") }
+        // A worker that ends in peace keeps its connection until its TaskManager has ended it: it would take the loss for a fault, and say so.
+        // Closing fences one that may still write, and reaches one that its TaskManager cannot.
+        if let entry = workers.removeValue(forKey: worker), kill || taskManagers[id] == nil { entry.peer.close(reason: "stopped") }
         var message = WireStopWorker()
         message.worker = worker.rawValue
         message.graceMs = kill ? 0 : 5_000
@@ -220,8 +223,8 @@ package final class JobManagerCore: @unchecked Sendable {  // Guarded by the loo
     }
 
     private func changed(_ change: JobStateChange) {
-        let failure = plane.jobSnapshot(change.job)?.lastFailure
-        jobs[change.job]?.changed(change, lastFailure: failure, now: environment.clock.now, at: environment.clock.wallTime)
+        jobs[change.job]?.changed(
+            change, snapshot: plane.jobSnapshot(change.job), now: environment.clock.now, at: environment.clock.wallTime)
         let store = jobStore
         environment.store {
             store.recordState(change)
@@ -251,7 +254,7 @@ package final class JobManagerCore: @unchecked Sendable {  // Guarded by the loo
         case .cancelAccepted: responder.reply(WireEmpty())
         case .savepointCompleted(_, _, let path): responder.refuse(Refusal(.invalid, "a savepoint nobody asked for completed at \(path)"))
         case .refused(let failure):
-            responder.refuse(Refusal(.conflict, failure.message, hint: failure.cause ?? ""))
+            responder.refuse(Refusal(.conflict, failure))
         }
     }
 }

@@ -29,12 +29,14 @@ struct JobRecord {
     var changes: [WireStateChange] = []
     var failures: [WireFailureRecord] = []
     var restoredFrom: CheckpointID?
-    /// Set while a failure waits for RUNNING.
+    /// When the job stopped running; set while it waits for RUNNING.
     var failedAt: Instant?
+    /// When the failure that was recorded last happened.
+    var recordedAt: Instant?
     /// Every worker the job had, oldest first, with its TaskManager: where logs are.
     var workers: [(worker: WorkerID, taskManager: TaskManagerID)] = []
-    /// The last lines of stderr of the latest worker that died, until the failure that it caused is recorded.
-    var standardError: [String] = []
+    /// The latest worker that ended, with the last lines of its stderr.
+    var lastExit: (worker: WorkerID, standardError: [String])?
 
     mutating func deployed(_ plan: DeploymentPlan, on worker: WorkerID, at time: WallTime) {
         restoredFrom = plan.restore?.checkpoint ?? restoredFrom
@@ -44,7 +46,8 @@ struct JobRecord {
         }
     }
 
-    mutating func changed(_ change: JobStateChange, lastFailure: JobFailure?, now: Instant, at time: WallTime) {
+    /// - Parameter snapshot: The job's after the change.
+    mutating func changed(_ change: JobStateChange, snapshot: JobSnapshot?, now: Instant, at time: WallTime) {
         state = change.to
         reason = change.reason
         var entry = WireStateChange()
@@ -55,17 +58,21 @@ struct JobRecord {
         if changes.count > Self.changesMax { changes.removeFirst() }
         switch change.to {
         case .restarting, .failing, .failed:
-            if failedAt == nil, let lastFailure {
+            if let failure = snapshot?.lastFailure, let happened = snapshot?.lastFailureAt, happened != recordedAt {
+                recordedAt = happened
                 var record = WireFailureRecord()
                 record.timestampMs = time.milliseconds
                 record.epoch = change.epoch.rawValue
-                record.failure = lastFailure.wire
-                record.stderrTail = standardError
+                record.failure = failure.wire
+                if let worker = snapshot?.lastFailedWorker {
+                    record.worker = worker.rawValue
+                    record.taskManager = workers.last { $0.worker == worker }?.taskManager.rawValue ?? ""
+                    record.stderrTail = standardError(of: worker)
+                }
                 failures.append(record)
                 if failures.count > Self.failuresMax { failures.removeFirst() }
-                failedAt = now
+                failedAt = failedAt ?? now
             }
-            standardError = []
         case .running:
             if let failedAt, !failures.isEmpty {
                 let elapsed = failedAt.duration(to: now).inMilliseconds
@@ -75,5 +82,17 @@ struct JobRecord {
         default: break
         }
         if change.to.isTerminal { ended = time }
+    }
+
+    /// The worker's exit tells more than its broken connection did.
+    mutating func explained(_ worker: WorkerID, _ failure: JobFailure) {
+        guard let index = failures.lastIndex(where: { $0.worker == worker.rawValue }) else { return }
+        if reason == failures[index].failure.message { reason = failure.message }
+        failures[index].failure = failure.wire
+        failures[index].stderrTail = standardError(of: worker)
+    }
+
+    private func standardError(of worker: WorkerID) -> [String] {
+        lastExit.flatMap { $0.worker == worker ? $0.standardError : nil } ?? []
     }
 }

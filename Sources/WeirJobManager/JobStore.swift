@@ -60,15 +60,20 @@ package final class JobStore: Sendable {
             }
             if let artifacts { try ExecutableFile.check(artifacts.path(of: submission.artifactSha256)) }
             var restoreFrom: [CompletedCheckpoint] = []
-            if !submission.restorePath.isEmpty { restoreFrom = [try external(submission.restorePath, job: job)] }
+            if !submission.restorePath.isEmpty {
+                do throws(JobFailure) { restoreFrom = [try external(submission.restorePath, job: job)] } catch {
+                    return .failure(
+                        Refusal(.notFound, error, hint: "name the directory of a checkpoint; weir info shows that of a job's latest"))
+                }
+            }
             try files.makeDirectory(jobDirectory(job))
             try files.makeDirectory(storage(job).jobDirectory)
             try writeAtomically(encoded(submission), to: jobDirectory(job) + "/submission")
             return .success(restoreFrom)
         } catch let failure as FileFailure {
-            return .failure(Refusal(.unavailable, "cannot \(failure.operation) \(failure.path)", hint: failure.reason))
+            return .failure(Refusal(.unavailable, failure.jobFailure()))
         } catch let failure as JobFailure {
-            return .failure(Refusal(.unavailable, failure.message, hint: failure.cause ?? ""))
+            return .failure(Refusal(.unavailable, failure))
         } catch {
             return .failure(Refusal(.internal, "\(error)"))
         }
@@ -253,7 +258,7 @@ package final class JobStore: Sendable {
     private func artifact<Reply>(_ body: (ArtifactStore) throws(JobFailure) -> Reply) throws(Refusal) -> Reply {
         guard let artifacts else { throw Refusal(.invalid, "an embedded cluster takes no binaries") }
         do throws(JobFailure) { return try body(artifacts) } catch {
-            throw Refusal(error.domain == .configuration ? .invalid : .unavailable, error.message, hint: error.cause ?? "")
+            throw Refusal(error.domain == .configuration ? .invalid : .unavailable, error)
         }
     }
 

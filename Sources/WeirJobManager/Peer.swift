@@ -1,4 +1,5 @@
 internal import SwiftProtobuf
+internal import WeirBase
 package import WeirWire
 
 /// The other end of one connection, as the JobManager uses it. Called on the JobManager's loop only.
@@ -44,5 +45,10 @@ package struct Refusal: Error, Sendable {
         self.code = code
         self.message = message
         self.hint = hint
+    }
+
+    /// What failed and why, in one sentence.
+    init(_ code: WireErrorReply.Code, _ failure: JobFailure, hint: String = "") {
+        self.init(code, failure.message + (failure.cause.map { ": " + $0 } ?? ""), hint: hint)
     }
 }

@@ -166,7 +166,7 @@ package final class Simulation {
         case .cancelTimer(let timer):
             // Now and then it fires all the same, as it may in a shell that had taken it out already.
             if !draw.chance(100) { timers[timer] = nil }
-        case .jobStateChanged, .log, .reply:
+        case .jobStateChanged, .failureExplained, .log, .reply:
             break
         }
     }

@@ -113,13 +113,7 @@ private final class WorkerProcess: RunningWorkerHandle {
             state.standardInput = -1
             return (status, state.onExit.take())
         }
-        var tail = StandardErrorTail.read(path: standardErrorPath)
-        let outcome = Self.decode(status)
-        if case .signaled(let number) = outcome, let words = StandardErrorTail.trapInWords(signal: number) {
-            if tail.count == StandardErrorTail.linesMax { tail.removeFirst() }
-            tail.append(words)
-        }
-        onExit?(WorkerExit(status: outcome, standardErrorTail: tail))
+        onExit?(WorkerExit(status: Self.decode(status), standardErrorTail: StandardErrorTail.read(path: standardErrorPath)))
     }
 
     private static func decode(_ status: Int32) -> WorkerExit.Status {

@@ -4,16 +4,12 @@ internal import Glibc
 package enum StandardErrorTail {
     package static let linesMax = 20
     package static let bytesMax = 4_096
+    /// How far from the end a fatal error is looked for: Swift writes a stack of dozens of lines below it.
+    static let windowBytes = 32 << 10
+    /// Lines before a fatal error that are kept with it.
+    static let linesBefore = 4
 
-    /// What a Swift trap looks like from outside.
-    ///
-    /// - Parameter signal: `SIGILL` on x86, `SIGTRAP` on ARM; nil for every other.
-    package static func trapInWords(signal: Int32) -> String? {
-        guard signal == SIGILL || signal == SIGTRAP else { return nil }
-        return "the worker trapped (\(signal == SIGILL ? "SIGILL" : "SIGTRAP")): a Swift runtime check failed in user code"
-    }
-
-    /// The last lines of a file; none when it cannot be read.
+    /// The lines that tell most of a file: its last ones, or those from a fatal error on that is above them; none when it cannot be read.
     package static func read(path: String) -> [String] {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { return [] }
@@ -21,14 +17,14 @@ package enum StandardErrorTail {
         let end = lseek(descriptor, 0, SEEK_END)
         guard end > 0 else { return [] }
         // One byte more tells whether the first line of the rest is whole.
-        let start = max(0, end - off_t(bytesMax) - 1)
+        let start = max(0, end - off_t(windowBytes) - 1)
         var bytes = [UInt8](repeating: 0, count: Int(end - start))
         let count = pread(descriptor, &bytes, bytes.count, start)
         guard count > 0 else { return [] }
         return lines(of: bytes[..<count], cut: start > 0)
     }
 
-    /// The last lines of bytes.
+    /// As ``read(path:)``, of bytes.
     ///
     /// - Parameter cut: The bytes are the end of something longer: their first, broken line is dropped unless it is the only one.
     package static func lines(of bytes: ArraySlice<UInt8>, cut: Bool) -> [String] {
@@ -41,9 +37,27 @@ package enum StandardErrorTail {
                 rest = rest.dropFirst()
             }
         }
-        rest = rest.suffix(bytesMax)
         var lines = rest.split(separator: newline, omittingEmptySubsequences: false)
         if lines.last?.isEmpty == true { lines.removeLast() }
-        return lines.suffix(linesMax).map { String(decoding: $0, as: UTF8.self) }
+        let texts = lines.map { String(decoding: $0, as: UTF8.self) }
+        if let fatal = texts.lastIndex(where: { $0.contains("Fatal error") }), fatal < texts.count - linesMax {
+            return bounded(texts[max(0, fatal - linesBefore)...])
+        }
+        return bounded(texts.suffix(linesMax).reversed(), keepingEnds: true).reversed()
+    }
+
+    /// The first lines, within both bounds; one that alone is too long is cut.
+    private static func bounded(_ lines: some Sequence<String>, keepingEnds: Bool = false) -> [String] {
+        var taken: [String] = []
+        var room = bytesMax
+        for line in lines.prefix(linesMax) {
+            if line.utf8.count > room {
+                if taken.isEmpty { taken = [keepingEnds ? String(decoding: line.utf8.suffix(room), as: UTF8.self) : String(decoding: line.utf8.prefix(room), as: UTF8.self)] }
+                break
+            }
+            taken.append(line)
+            room -= line.utf8.count
+        }
+        return taken
     }
 }

@@ -327,12 +327,10 @@ package final class TaskManager: @unchecked Sendable {
         loop.perform { [self] in
             guard let entry = workers.removeValue(forKey: worker) else { return }
             logger.warning("worker not started", metadata: ["worker.id": "\(worker)", "job.id": "\(entry.request.job)", "reason": "\(problem)"])
+            // The answer is the one report: where it cannot arrive, the JobManager has counted the worker as lost with the connection.
             for reply in entry.replies {
                 reply.fail(.internal, "TaskManager \(options.resourceID) cannot start worker \(worker): \(problem)")
             }
-            var message = exitMessage(worker, entry)
-            message.startError = problem
-            report(message)
             finishStopIfDone()
         }
     }
@@ -407,6 +405,8 @@ package final class TaskManager: @unchecked Sendable {
     /// This process's environment without its own settings, then the request's, then what only the TaskManager knows.
     private func environment(for request: WireStartWorker) -> [String: String] {
         var result = ProcessInfo.processInfo.environment.filter { !$0.key.hasPrefix("WEIR_") }
+        // Swift's backtracer keeps a crashed process alive for a second or more, and nobody can restart its job meanwhile: only for who asks.
+        if result["SWIFT_BACKTRACE"] == nil { result["SWIFT_BACKTRACE"] = "enable=no" }
         result.merge(request.environment) { _, new in new }
         let own = [
             "WEIR_MODE": "worker", "WEIR_WORKER_ID": request.worker, "WEIR_JOB_ID": request.job,

@@ -35,7 +35,7 @@ package struct WorkerExit: Sendable, Equatable {
 
     package var status: Status
     /// The last lines of its stderr, oldest first: at most ``StandardErrorTail/linesMax`` of at most
-    /// ``StandardErrorTail/bytesMax`` together, and a line in words about a trap.
+    /// ``StandardErrorTail/bytesMax`` together.
     package var standardErrorTail: [String]
 
     package init(status: Status, standardErrorTail: [String]) {

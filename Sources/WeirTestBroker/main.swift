@@ -1,7 +1,8 @@
 // A broker for tests and demos until the embedded one replaces it: librdkafka's mock cluster in a process of its own.
 //
-//     weir-testbroker --topics telemetries:4,summaries:1 [--brokers 1]
+//     weir-testbroker --topics telemetries:4,summaries:1 [--missing name] [--brokers 1]
 //
+// The mock makes every topic that it is asked for, except the missing one.
 // Prints the address to connect to as its only line, and serves until a SIGTERM, or until standard input, if it is a pipe, is closed.
 // Records live in memory; the mock keeps only the newest few megabytes of a partition.
 
@@ -14,11 +15,12 @@ func say(_ line: String, to descriptor: Int32) {
 }
 
 func exitWithUsage(_ problem: String) -> Never {
-    say("\(problem)\nusage: weir-testbroker --topics name:partitions[,name:partitions…] [--brokers count]", to: STDERR_FILENO)
+    say("\(problem)\nusage: weir-testbroker --topics name:partitions[,name:partitions…] [--missing name] [--brokers count]", to: STDERR_FILENO)
     exit(64)
 }
 
 var topics: [(name: String, partitions: Int32)] = []
+var missing: String?
 var brokers: Int32 = 1
 
 var arguments = CommandLine.arguments.dropFirst()
@@ -33,6 +35,9 @@ while let argument = arguments.popFirst() {
             }
             topics.append((String(parts[0]), count))
         }
+    case "--missing":
+        guard let name = arguments.popFirst() else { exitWithUsage("--missing needs a topic") }
+        missing = name
     case "--brokers":
         guard let text = arguments.popFirst(), let count = Int32(text), (1...16).contains(count) else {
             exitWithUsage("--brokers needs a number in 1...16")
@@ -58,6 +63,10 @@ for (name, partitions) in topics {
         say("topic \(name): \(String(cString: rd_kafka_err2str(error)))", to: STDERR_FILENO)
         exit(1)
     }
+}
+if let missing {
+    rd_kafka_mock_topic_create(cluster, missing, 1, 1)
+    rd_kafka_mock_topic_set_error(cluster, missing, RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
 }
 
 say(String(cString: bootstrap), to: STDOUT_FILENO)

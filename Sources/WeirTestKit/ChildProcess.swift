@@ -1,3 +1,4 @@
+internal import Dispatch
 internal import Foundation
 internal import Glibc
 internal import Synchronization
@@ -7,8 +8,9 @@ internal import WeirBase
 package final class ChildProcess: @unchecked Sendable {  // `process` is started in init and then only asked; the lines are guarded.
     private let process = Process()
     private let lines = Mutex<[String]>([])
-    private let hasEnded = Atomic<Bool>(false)
     private let input = Pipe()
+    /// Up once the output has ended.
+    private let hasAllOutput = DispatchSemaphore(value: 0)
     package let name: String
 
     /// - Parameter environment: Laid over this process's.
@@ -26,7 +28,7 @@ package final class ChildProcess: @unchecked Sendable {  // `process` is started
         process.standardOutput = output
         process.standardError = output
         try process.run()
-        Thread.detachNewThread { [weak self] in
+        Thread.detachNewThread { [weak self, hasAllOutput] in
             var rest = Data()
             while true {
                 let chunk = output.fileHandleForReading.availableData
@@ -39,7 +41,7 @@ package final class ChildProcess: @unchecked Sendable {  // `process` is started
                 }
             }
             if !rest.isEmpty { self?.lines.withLock { $0.append(String(decoding: rest, as: UTF8.self)) } }
-            self?.hasEnded.store(true, ordering: .releasing)
+            hasAllOutput.signal()
         }
     }
 
@@ -48,8 +50,6 @@ package final class ChildProcess: @unchecked Sendable {  // `process` is started
     package var pid: Int32 { process.processIdentifier }
     package var isRunning: Bool { process.isRunning }
     package var output: [String] { lines.withLock { $0 } }
-    /// Whether ``output`` is all that will come: the process, and all that inherited its output, have ended.
-    package var outputIsWhole: Bool { hasEnded.load(ordering: .acquiring) }
 
     /// SIGKILL, and waits for the end.
     package func kill() {
@@ -66,10 +66,16 @@ package final class ChildProcess: @unchecked Sendable {  // `process` is started
         kill()
     }
 
-    /// Waits for the end.
+    /// Waits for the end, and for what was printed before it. The number of the signal for a process that was ended by one.
     package func exitCode() -> Int32 {
         process.waitUntilExit()
+        awaitOutput()
         return process.terminationStatus
+    }
+
+    /// The output ends with the process, unless another one that it started lives on.
+    private func awaitOutput() {
+        if hasAllOutput.wait(timeout: .now() + 2) == .success { hasAllOutput.signal() }
     }
 
     /// Waits for a line that contains a text.
@@ -81,7 +87,7 @@ package final class ChildProcess: @unchecked Sendable {  // `process` is started
             if let line = output.first(where: { $0.contains(text) }) { return line }
             let isOver = !process.isRunning
             if isOver || ContinuousClock.now > deadline {
-                usleep(50_000)
+                if isOver { awaitOutput() }
                 if let line = output.first(where: { $0.contains(text) }) { return line }
                 throw JobFailure(
                     domain: .system, recovery: .fail,

@@ -71,9 +71,11 @@ package final class LocalCluster {
         return process
     }
 
+    /// - Parameter missing: A topic that shall not exist.
     /// - Returns: The bootstrap address.
-    package func startBroker(topics: String) throws -> String {
-        let process = try ChildProcess(name: "broker", executable: binaries + "/weir-testbroker", arguments: ["--topics", topics])
+    package func startBroker(topics: String, missing: String? = nil) throws -> String {
+        let process = try ChildProcess(
+            name: "broker", executable: binaries + "/weir-testbroker", arguments: ["--topics", topics] + (missing.map { ["--missing", $0] } ?? []))
         broker = process
         return try process.line(containing: ":").trimmingCharacters(in: .whitespaces)
     }
@@ -83,7 +85,6 @@ package final class LocalCluster {
         let process = try ChildProcess(
             name: "weir", executable: binaries + "/weir", arguments: arguments, environment: ["WEIR_JOBMANAGER_RPC_PORT": "\(port)"])
         let code = process.exitCode()
-        usleep(20_000)
         return (code, process.output)
     }
 
@@ -107,6 +108,23 @@ package final class LocalCluster {
         }
     }
 
+    /// Asks until the cluster fulfils a condition.
+    @discardableResult
+    package func wait(
+        timeout: Duration = .seconds(30), _ what: String, _ condition: (WireClusterInfo) -> Bool
+    ) throws -> WireClusterInfo {
+        let deadline = ContinuousClock.now + timeout
+        let client = try client()
+        while true {
+            let info: WireClusterInfo = try client.ask(.getCluster, WireGetCluster(), to: "show the cluster")
+            if condition(info) { return info }
+            if ContinuousClock.now > deadline {
+                throw JobFailure(domain: .system, recovery: .fail, message: "the cluster has not \(what) after \(timeout)", cause: "\(info)")
+            }
+            usleep(5_000)
+        }
+    }
+
     /// Stops every process by its pid and deletes the directory.
     package func stop() {
         for process in taskManagers.values { process.terminate() }
@@ -118,15 +136,25 @@ package final class LocalCluster {
         try? FileManager.default.removeItem(atPath: directory)
     }
 
-    /// SIGKILL for every child of a TaskManager.
-    package func killWorkers(of id: String) throws {
-        guard let parent = taskManagers[id]?.pid else { return }
-        for name in try FileManager.default.contentsOfDirectory(atPath: "/proc") {
+    /// The processes of the workers that a TaskManager runs.
+    package func workers(of id: String) throws -> [Int32] {
+        guard let parent = taskManagers[id]?.pid else { return [] }
+        return try FileManager.default.contentsOfDirectory(atPath: "/proc").compactMap { name in
             guard let pid = Int32(name), let status = try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8),
                 let fields = status.split(separator: ")").last?.split(separator: " "), fields.count > 1, Int32(fields[1]) == parent
-            else { continue }
-            Glibc.kill(pid, SIGKILL)
+            else { return nil }
+            return pid
         }
+    }
+
+    /// SIGKILL for every worker of a TaskManager.
+    ///
+    /// - Returns: How many there were.
+    @discardableResult
+    package func killWorkers(of id: String) throws -> Int {
+        let pids = try workers(of: id)
+        for pid in pids { Glibc.kill(pid, SIGKILL) }
+        return pids.count
     }
 
     /// SIGKILL; ``startJobManager()`` starts another one on the same port and storage.

@@ -10,9 +10,9 @@ private let boom = JobFailure(domain: .user, recovery: .restart, message: "boom"
     @Test func aJobWaitsForSlotsAndSaysSo() {
         var bench = ControlPlaneBench()
         #expect(bench.submit().states == [.waitingForResources])
-        #expect(bench.snapshot?.reason == "needs 2 slots, 0 are free")
+        #expect(bench.snapshot?.reason == "needs 2 slots, 0 are free: start another taskmanager, or run the job with a lower parallelism")
         #expect(bench.addTaskManager("tm-1", slots: 1).startedWorkers.isEmpty)
-        #expect(bench.snapshot?.reason == "needs 2 slots, 1 is free")
+        #expect(bench.snapshot?.reason == "needs 2 slots, 1 is free: start another taskmanager, or run the job with a lower parallelism")
         #expect(bench.addTaskManager("tm-2", slots: 1).startedWorkers.count == 2)
         #expect(bench.state == .deploying)
     }
@@ -163,7 +163,8 @@ private let boom = JobFailure(domain: .user, recovery: .restart, message: "boom"
             .workerExited(WorkerExit(worker: deployments[0].worker, status: .signal(4), standardError: ["Index out of range"])))
         #expect(effects.states == [.restarting])
         #expect(effects.cancelled == [survivor])
-        #expect(bench.snapshot?.lastFailure?.cause?.contains("Index out of range") == true)
+        #expect(bench.snapshot?.lastFailure?.message == "worker \(deployments[0].worker) on tm-1 was ended by SIGILL: a Swift runtime check failed")
+        #expect(bench.snapshot?.lastFailure?.cause == "Index out of range")
         // The delay passes first: the cancellation is still awaited.
         #expect(bench.handle(.timerFired(.restartDelay(ControlPlaneBench.job, Epoch(1)))).isEmpty)
         let restart = bench.report(.canceled, plan, on: survivor)
@@ -173,6 +174,33 @@ private let boom = JobFailure(domain: .user, recovery: .restart, message: "boom"
         #expect(Set(again.map(\.worker)) == [survivor, restart.startedWorkers[0]])
         #expect(again.allSatisfy { $0.plan.epoch == Epoch(2) })
         #expect(bench.snapshot?.restarts == 1)
+    }
+
+    /// The connection breaks first, and the job must not wait for the reason.
+    @Test func theExitExplainsALostConnection() {
+        var bench = ControlPlaneBench()
+        let worker = bench.run()[0].worker
+        let lost = bench.handle(.workerConnectionLost(worker, connection: ConnectionID(3), reason: "reset"))
+        #expect(lost.states == [.restarting])
+        let exit = WorkerExit(worker: worker, status: .signal(4), standardError: ["Fatal error: no such key", " "], isRequested: true)
+        let effects = bench.handle(.workerExited(exit))
+        let failure = JobFailure(
+            domain: .user, recovery: .restart, message: "worker \(worker) on tm-1 was ended by SIGILL: a Swift runtime check failed",
+            cause: "Fatal error: no such key")
+        #expect(effects.contains(.failureExplained(ControlPlaneBench.job, worker, failure)))
+        #expect(effects.states.isEmpty)
+        #expect(bench.snapshot?.lastFailure == failure)
+        #expect(bench.snapshot?.reason == failure.message)
+        #expect(bench.snapshot?.lastFailedWorker == worker)
+    }
+
+    @Test func aWorkerThatWasKilledBehindItsBrokenConnectionExplainsNothing() {
+        var bench = ControlPlaneBench()
+        let worker = bench.run()[0].worker
+        _ = bench.handle(.workerConnectionLost(worker, connection: ConnectionID(3), reason: "reset"))
+        let effects = bench.handle(.workerExited(WorkerExit(worker: worker, status: .signal(9), isRequested: true)))
+        #expect(effects == [.cancelTimer(.workerStart(worker))])
+        #expect(bench.snapshot?.lastFailure?.cause == "its connection was lost: reset")
     }
 
     @Test func aFailedTaskRestartsTheJobInTheSameWorkers() {

@@ -1,4 +1,5 @@
 import Testing
+import WeirBase
 import WeirFormats
 
 @Suite struct JSONGrammarTests {
@@ -45,6 +46,25 @@ import WeirFormats
         #expect(failure(Skipped.self, text + String(repeating: " ", count: 20)) != nil)
     }
 
+    /// Where a value that no field reads can lie in its document: in front, at the end, near the end.
+    private static func documents(holding value: String) -> [String] {
+        [
+            "{\"x\":\(value),\"only\":1}", "{\"only\":1,\"x\":\(value)}", "{\"only\":1,\"x\":\(value),\"y\":2}", "{\"only\":1,\"x\":\(value)} ",
+            "{\"only\":1,\"a long name to skip\":\(value)}", "{\"only\":1,\"x\":\(value),\"yy\":\"0123456789abcdef\",\"z\":\(value)}",
+        ]
+    }
+
+    @Test(arguments: accepted) func acceptsInFieldsThatNoRecordReads(text: String) throws {
+        for document in Self.documents(holding: text) {
+            #expect(try decode(OnlyField.self, document).only == 1, "\(document)")
+            #expect(failure(OnlyField.self, document, strict: true)?.reason == .unknownField, "\(document)")
+        }
+    }
+
+    @Test(arguments: refused) func refusesInFieldsThatNoRecordReads(text: String) {
+        for document in Self.documents(holding: text) { #expect(failure(OnlyField.self, document) != nil, "\(document)") }
+    }
+
     @Test(arguments: invalidUTF8) func refusesInvalidUTF8(bytes: [UInt8]) {
         for filler in ["", "1234567", "12345678901"] {
             let quoted = [UInt8(ascii: "\"")] + Array(filler.utf8) + bytes + Array(filler.utf8) + [UInt8(ascii: "\"")]
@@ -85,4 +105,8 @@ import WeirFormats
             }
         }
     }
+}
+
+@Record struct OnlyField {
+    var only: Int
 }

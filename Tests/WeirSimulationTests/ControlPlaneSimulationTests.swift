@@ -1,6 +1,7 @@
 import Foundation
 import Testing
 import WeirSimulation
+import WeirTestKit
 
 /// The control plane under faults drawn from seeds. `WEIR_SIMULATION_SEEDS=5000` soaks; `WEIR_SIMULATION_FIRST_SEED` moves the range.
 @Suite struct ControlPlaneSimulationTests {
@@ -42,12 +43,15 @@ import WeirSimulation
         #expect(first.trace == second.trace)
     }
 
-    /// Prints one seed's run, to look into a failure: `WEIR_SIMULATION_TRACE=42`.
-    @Test(.enabled(if: ProcessInfo.processInfo.environment["WEIR_SIMULATION_TRACE"] != nil)) func printsTheTraceOfASeed() {
-        guard let seed = ProcessInfo.processInfo.environment["WEIR_SIMULATION_TRACE"].flatMap({ UInt64($0) }) else { return }
-        let simulation = Simulation(seed: seed, keepsTrace: true)
-        simulation.run()
-        for line in simulation.trace { print(line) }
-        for violation in simulation.violations { print("VIOLATION \(violation)") }
+    /// The order of a dictionary differs from process to process: what depends on it shows in the trace.
+    @Test func theSameSeedGivesTheSameTraceInEveryProcess() throws {
+        let seeds = max(30, Self.seeds / 10)
+        let program = try LocalCluster.binaryDirectory() + "/weir-simulation"
+        let processes = try (0..<3).map { _ in
+            try ChildProcess(name: "weir-simulation", executable: program, arguments: ["\(Self.firstSeed)", "\(seeds)"])
+        }
+        let outputs = processes.map { $0.exitCode() == 0 ? $0.output : [] }
+        #expect(outputs[0].count == Int(seeds))
+        for output in outputs { #expect(output == outputs[0]) }
     }
 }

@@ -29,6 +29,8 @@ final class Inbox<Value: Sendable>: Sendable {
         ready.signal()
     }
 
+    var isEmpty: Bool { values.withLock { $0.isEmpty } }
+
     /// nil: nothing came in time.
     func take(within seconds: Double = 10) -> Value? {
         guard ready.wait(timeout: .now() + seconds) == .success else { return nil }

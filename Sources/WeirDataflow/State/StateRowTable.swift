@@ -150,18 +150,23 @@ public final class StateRowTable {
         }
     }
 
-    /// Looks up the first index entry of up to ``groupSize`` keys, then touches their rows, so that the cache misses of the group
+    /// Looks up the index entries of up to ``groupSize`` keys, then touches their rows, so that the cache misses of the group
     /// overlap; leaves the number of each row that the hash matches in ``candidates``, 0 for the others.
     ///
-    /// Hashes are exact and the index entry is one of many: the caller still compares keys, and looks up zeros one by one.
+    /// Several keys may have one hash: the caller still compares keys, and looks up zeros one by one.
     @usableFromInline
     func prepare(_ count: Int, hashes: UnsafePointer<UInt64>) {
         let index = core.pointee.index
         let mask = core.pointee.mask
         for lane in 0..<count {
             let tag = Self.tag(hashes[lane])
-            let entry = index[Int(tag) & mask]
-            candidates[lane] = UInt32(truncatingIfNeeded: entry >> 32) == tag ? UInt32(truncatingIfNeeded: entry) : 0
+            var position = Int(tag) & mask
+            var entry = index[position]
+            while UInt32(truncatingIfNeeded: entry >> 32) != tag, entry != 0 {
+                position = (position &+ 1) & mask
+                entry = index[position]
+            }
+            candidates[lane] = UInt32(truncatingIfNeeded: entry)
         }
         let pages = core.pointee.pages
         for lane in 0..<count {

@@ -7,12 +7,13 @@ public import WeirBase
 public final class WindowedTables<Value: BinaryCodable> {
     /// What the tables are kept in, apart from the type of the values.
     public let namespaces: StateNamespaces
-    @usableFromInline var lastNamespace: Int64 = 0
-    @usableFromInline var lastTable: StateRowTable?
+    // One thread uses the tables: checking each access for another one costs two calls.
+    @exclusivity(unchecked) @usableFromInline var lastNamespace: Int64 = 0
+    @exclusivity(unchecked) @usableFromInline var lastTable: StateRowTable?
     /// Row numbers of a batch that still wait for their window, and those of the window at hand.
-    @usableFromInline var waiting: [Int32] = []
-    @usableFromInline var selected: [Int32] = []
-    @usableFromInline var selectedHashes: [UInt64] = []
+    @exclusivity(unchecked) @usableFromInline var waiting: [Int32] = []
+    @exclusivity(unchecked) @usableFromInline var selected: [Int32] = []
+    @exclusivity(unchecked) @usableFromInline var selectedHashes: [UInt64] = []
 
     @inlinable @inline(__always)
     public init() { namespaces = StateNamespaces(operations: StateValueOperations(Value.self)) }

@@ -1029,15 +1029,6 @@ package nonisolated struct WireWorkerExited: Sendable {
     set {status = .signal(newValue)}
   }
 
-  /// It could not be spawned at all.
-  package var startError: String {
-    get {
-      if case .startError(let v)? = status {return v}
-      return String()
-    }
-    set {status = .startError(newValue)}
-  }
-
   /// The last lines, oldest first.
   package var stderrTail: [String] = []
 
@@ -1053,8 +1044,6 @@ package nonisolated struct WireWorkerExited: Sendable {
   package nonisolated enum OneOf_Status: Equatable, Sendable {
     case exitCode(Int32)
     case signal(Int32)
-    /// It could not be spawned at all.
-    case startError(String)
 
   }
 
@@ -3022,7 +3011,7 @@ nonisolated extension WireStopWorker: SwiftProtobuf.Message, SwiftProtobuf._Mess
 
 nonisolated extension WireWorkerExited: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".WorkerExited"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}worker\0\u{1}job\0\u{1}pid\0\u{3}exit_code\0\u{1}signal\0\u{3}start_error\0\u{3}stderr_tail\0\u{3}log_path\0\u{3}task_manager\0\u{1}requested\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}worker\0\u{1}job\0\u{1}pid\0\u{3}exit_code\0\u{1}signal\0\u{4}\u{2}stderr_tail\0\u{3}log_path\0\u{3}task_manager\0\u{1}requested\0\u{c}\u{6}\u{1}")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3047,14 +3036,6 @@ nonisolated extension WireWorkerExited: SwiftProtobuf.Message, SwiftProtobuf._Me
         if let v = v {
           if self.status != nil {try decoder.handleConflictingOneOf()}
           self.status = .signal(v)
-        }
-      }()
-      case 6: try {
-        var v: String?
-        try decoder.decodeSingularStringField(value: &v)
-        if let v = v {
-          if self.status != nil {try decoder.handleConflictingOneOf()}
-          self.status = .startError(v)
         }
       }()
       case 7: try { try decoder.decodeRepeatedStringField(value: &self.stderrTail) }()
@@ -3088,10 +3069,6 @@ nonisolated extension WireWorkerExited: SwiftProtobuf.Message, SwiftProtobuf._Me
     case .signal?: try {
       guard case .signal(let v)? = self.status else { preconditionFailure() }
       try visitor.visitSingularInt32Field(value: v, fieldNumber: 5)
-    }()
-    case .startError?: try {
-      guard case .startError(let v)? = self.status else { preconditionFailure() }
-      try visitor.visitSingularStringField(value: v, fieldNumber: 6)
     }()
     case nil: break
     }

@@ -36,16 +36,12 @@ test: build-tests
 demo: build
 	$(BIN)/weir-demo
 
-<<<<<<< HEAD
 # Measures; the first time it builds for release. ONLY=name,... runs some; "name." means all that begin so.
 bench: deps
 	@swift build -c release >&2
 	@.build/release/WeirBench $(if $(ONLY),--only $(ONLY))
 
-# The simulations with thousands of seeds, and kills at random moments, 20 of each kind.
-=======
-# The simulations with thousands of seeds, and the broker killed 50 times.
->>>>>>> d91021218190c0b976926e826aefa8bc206f83da
+# The simulations with thousands of seeds, kills at random moments, 20 of each kind, and the broker killed 50 times.
 soak: build-tests
 	WEIR_CHAOS_STRIKES=20 WEIR_CHAOS_RATE=40000 WEIR_CHAOS_DEVICES=5000 swift test -c $(CONFIG) --skip-build --no-parallel --filter ChaosTests
 	WEIR_SIMULATION_SEEDS=5000 swift test -c $(CONFIG) --skip-build --no-parallel --filter Simulation

@@ -110,7 +110,7 @@ let package = Package(
         program("weir-demo", ["WeirTestKit"]),
         program("weir-simulation", ["WeirBase", "WeirSimulation"]),
         program("weir-testjob", ["Weir", "WeirTestKit"], path: "Sources/WeirTestJobs"),
-        program("WeirBench", ["Weir", "WeirBase", "WeirWire", "WeirCLI", "WeirTestKit", "CWeirProcess", "CWeirSystem", argumentParser]),
+        program("WeirBench", ["Weir", "WeirBase", "WeirWire", "WeirCLI", "WeirTestKit", "CWeirProcess", "CWeirSystem", "CRdKafka", argumentParser]),
         program("weir-testbroker", ["CRdKafka"], path: "Sources/WeirTestBroker"),
         // Tests
         tests("WeirBaseTests", ["WeirBase"]),

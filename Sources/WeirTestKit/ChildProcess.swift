@@ -50,8 +50,6 @@ package final class ChildProcess: @unchecked Sendable {  // `process` is started
     package var pid: Int32 { process.processIdentifier }
     package var isRunning: Bool { process.isRunning }
     package var output: [String] { lines.withLock { $0 } }
-    /// Whether ``output`` is all that will come: the process, and all that inherited its output, have ended.
-    package var outputIsWhole: Bool { awaitOutput(.now()) }
 
     /// SIGKILL, and waits for the end.
     package func kill() {

@@ -10,7 +10,7 @@ class RdKafkaClient {
 
     let handle: OpaquePointer
 
-    fileprivate init(_ type: rd_kafka_type_t, _ settings: [String: String], _ configure: (OpaquePointer?) -> Void) throws {
+    init(_ type: rd_kafka_type_t, _ settings: [String: String], _ configure: (OpaquePointer?) -> Void) throws {
         let configuration = rd_kafka_conf_new()
         var text = [CChar](repeating: 0, count: 512)
         for (key, value) in settings {

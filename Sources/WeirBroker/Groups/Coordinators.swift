@@ -108,6 +108,9 @@ package final class Coordinators {
         transactions.verify(transactionalID, producer, group: group)
     }
 
+    /// Where a transactional id stands; nil for one that is not known.
+    func state(of transactionalID: String) -> TransactionState? { transactions.transactions[transactionalID]?.state }
+
     // MARK: Effects
 
     private func run(_ effects: [GroupCoordinator.Effect]) {

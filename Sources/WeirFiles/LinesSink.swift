@@ -91,13 +91,17 @@ final class LinesSinkOperator<Format: SerializationSchema>: AnyOperator {
     override func restore(from state: RestoredState) throws { try file.restore(from: state) }
 
     @usableFromInline
-    override func start() throws { if let context { try file.open(context) } }
+    override func start() throws {
+        guard let context else { return }
+        try format.prepare()
+        try file.open(context)
+    }
 
     @inlinable
     override func process(_ batch: AnyBatch, input: Int) throws {
         let typed = unsafeDowncast(batch, to: Batch<Format.Row>.self)
         for index in 0..<typed.count {
-            format.encode(typed.rows[index], into: &buffer)
+            try format.encode(typed.rows[index], into: &buffer)
             buffer.writeU8(0x0A)
         }
         typed.recycle()

@@ -141,7 +141,7 @@ final class KafkaSinkOperator<Format: SerializationSchema>: AnyOperator {
         let typed = unsafeDowncast(batch, to: Batch<Format.Row>.self)
         for index in 0..<typed.count {
             valueBytes.removeAll()
-            format.encode(typed.rows[index], into: &valueBytes)
+            try format.encode(typed.rows[index], into: &valueBytes)
             let time = typed.timestamps[index]
             if let key {
                 keyBytes.removeAll()

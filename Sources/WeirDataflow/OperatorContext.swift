@@ -28,6 +28,8 @@ public final class OperatorContext {
     /// Makes the task run again, from any thread.
     public let waker: any Waker
     package let clock: any WeirClock
+    /// The job's options by their names in the configuration; connectors read theirs.
+    package let settings: [String: String]
     /// Where the keyed state of the operator hangs; whoever makes the store sets it.
     package var keyedState: AnyObject?
 
@@ -38,7 +40,7 @@ public final class OperatorContext {
 
     package init(
         operatorID: OperatorID, operatorName: String, subtask: Int, parallelism: Int, maxParallelism: Int, keyGroups: Range<Int>,
-        isRestored: Bool, waker: any Waker, clock: any WeirClock
+        isRestored: Bool, waker: any Waker, clock: any WeirClock, settings: [String: String] = [:]
     ) {
         self.operatorID = operatorID
         self.operatorName = operatorName
@@ -49,6 +51,7 @@ public final class OperatorContext {
         self.isRestored = isRestored
         self.waker = waker
         self.clock = clock
+        self.settings = settings
     }
 
     /// The wall clock, milliseconds since 1970.

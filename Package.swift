@@ -55,6 +55,7 @@ let package = Package(
         // Floor 1
         module("WeirGraph", ["WeirBase"]),
         module("WeirWire", ["WeirBase", protobuf]),
+        module("WeirKafkaWire", ["WeirBase"]),
         // Floor 2
         module("WeirControl", ["WeirBase", "WeirGraph"]),
         module("WeirDataflow", ["WeirBase", "WeirGraph"]),
@@ -107,6 +108,7 @@ let package = Package(
         tests("WeirBaseTests", ["WeirBase"]),
         tests("WeirGraphTests", ["WeirBase", "WeirGraph"]),
         tests("WeirWireTests", ["WeirBase", "WeirWire", protobuf]),
+        tests("WeirKafkaWireTests", ["WeirBase", "WeirKafkaWire"]),
         tests("WeirControlTests", ["WeirBase", "WeirGraph", "WeirControl"]),
         tests("WeirSimulationTests", ["WeirSimulation"]),
         tests("WeirDataflowTests", ["WeirBase", "WeirGraph", "WeirDataflow"]),

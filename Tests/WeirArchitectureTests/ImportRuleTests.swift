@@ -5,7 +5,7 @@ import Testing
 @Suite struct ImportRuleTests {
     private static let floors: [String: Int] = [
         "CWeirHash": 0, "CWeirSystem": 0, "CWeirProcess": 0, "COpenSSL": 0, "CRdKafka": 0, "WeirBase": 0, "WeirDigest": 0,
-        "WeirGraph": 1, "WeirWire": 1,
+        "WeirGraph": 1, "WeirWire": 1, "WeirKafkaWire": 1,
         "WeirControl": 2, "WeirDataflow": 2, "WeirMacros": 2, "WeirFormats": 2, "WeirStreams": 2,
         "WeirConfiguration": 3, "WeirTransport": 3, "WeirStorage": 3, "WeirKafka": 3, "WeirFiles": 3,
         "WeirJobManager": 4, "WeirTaskManager": 4, "WeirWorker": 4, "WeirCLI": 4,
@@ -16,7 +16,7 @@ import Testing
     private static let sameFloor: Set<String> = [
         "WeirBase>CWeirHash", "WeirDigest>COpenSSL", "WeirStreams>WeirDataflow", "WeirStreams>WeirFormats", "WeirFormats>WeirMacros",
     ]
-    private static let pure: Set<String> = ["WeirBase", "WeirGraph", "WeirControl", "WeirDataflow"]
+    private static let pure: Set<String> = ["WeirBase", "WeirGraph", "WeirKafkaWire", "WeirControl", "WeirDataflow"]
     private static let worldly: Set<String> = ["Foundation", "FoundationEssentials", "Glibc", "Dispatch", "NIO", "Logging"]
 
     private struct Import {

@@ -12,7 +12,15 @@ public final class Counter: Sendable {
     public var value: Int { storage.load(ordering: .relaxed) }
 }
 
-/// What an operator knows about its place and can ask of its task. Used on the slot's thread only, save ``waker``.
+/// Whether a task was cancelled, for all threads that work for it.
+package final class CancellationFlag: Sendable {
+    private let storage = Atomic<Bool>(false)
+    package init() {}
+    package var isCanceled: Bool { storage.load(ordering: .relaxed) }
+    package func cancel() { storage.store(true, ordering: .relaxed) }
+}
+
+/// What an operator knows about its place and can ask of its task. Used on the slot's thread only, save ``waker`` and ``cancellation``.
 public final class OperatorContext {
     package let operatorID: OperatorID
     public let operatorName: String
@@ -30,6 +38,8 @@ public final class OperatorContext {
     package let clock: any WeirClock
     /// The job's options by their names in the configuration; connectors read theirs.
     package let settings: [String: String]
+    /// Set as soon as the task's cancellation is asked for, while the slot's thread may still be inside the operator.
+    package let cancellation: CancellationFlag
     /// Where the keyed state of the operator hangs; whoever makes the store sets it.
     package var keyedState: AnyObject?
 
@@ -40,7 +50,8 @@ public final class OperatorContext {
 
     package init(
         operatorID: OperatorID, operatorName: String, subtask: Int, parallelism: Int, maxParallelism: Int, keyGroups: Range<Int>,
-        isRestored: Bool, waker: any Waker, clock: any WeirClock, settings: [String: String] = [:]
+        isRestored: Bool, waker: any Waker, clock: any WeirClock, settings: [String: String] = [:],
+        cancellation: CancellationFlag = CancellationFlag()
     ) {
         self.operatorID = operatorID
         self.operatorName = operatorName
@@ -52,7 +63,11 @@ public final class OperatorContext {
         self.waker = waker
         self.clock = clock
         self.settings = settings
+        self.cancellation = cancellation
     }
+
+    /// Whether whatever is being waited for on the slot's thread should be given up: the task was cancelled.
+    public var isCanceled: Bool { cancellation.isCanceled }
 
     /// The wall clock, milliseconds since 1970.
     public func processingTime() -> Int64 { clock.wallTime.milliseconds }

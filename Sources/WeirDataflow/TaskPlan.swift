@@ -104,6 +104,7 @@ struct TaskBuilder {
     private(set) var ports: [OutputPort] = []
     private(set) var remoteOutputs: [RemoteOutputChannel] = []
     private(set) var remoteInputs: [RemoteInputChannel] = []
+    let cancellation = CancellationFlag()
     private let vertex: JobVertex
     private let subtask: Int
 
@@ -141,7 +142,8 @@ struct TaskBuilder {
             operatorID: node.operatorID, operatorName: node.name, subtask: subtask, parallelism: vertex.parallelism,
             maxParallelism: plan.graph.maxParallelism,
             keyGroups: KeyGroups.range(subtask: subtask, parallelism: vertex.parallelism, maxParallelism: plan.graph.maxParallelism),
-            isRestored: plan.restore?[node.operatorID] != nil, waker: environment.waker, clock: environment.clock, settings: plan.settings)
+            isRestored: plan.restore?[node.operatorID] != nil, waker: environment.waker, clock: environment.clock, settings: plan.settings,
+            cancellation: cancellation)
         let chained = ChainNode(
             nodeID: node.id, name: node.name, operatorID: node.operatorID, context: context, taskManager: environment.taskManager)
         var collectors: [AnyCollector] = []

@@ -331,16 +331,19 @@ extension WorkerRuntime: SlotListener {
         reports.send(.declineCheckpoint, encoded(message))
     }
 
-    /// Encodes a snapshot and writes its file on the writing queue. Small states travel inside the message.
+    /// Encodes a snapshot, once all of it is there, and writes its file on the writing queue. Small states travel inside the message.
     private func write(_ task: TaskAttempt, _ snapshot: TaskSnapshot, then: @escaping @Sendable (Result<WireStateHandle, JobFailure>) -> Void) {
-        let directory = state.withLock { $0.attempt?.epoch == task.epoch ? $0.attempt?.directory : nil }
-        guard let directory else { return }  // Of an attempt that is over: nobody waits for it.
-        writing.async { [job] in
-            do throws(JobFailure) {
-                let bytes = try TaskStateCodec.encode(snapshot)
-                then(.success(try StateFiles.write(bytes, checkpoint: snapshot.checkpoint.rawValue, task: task, job: job, below: directory)))
-            } catch {
-                then(.failure(error))
+        snapshot.resolve { [self] resolved in
+            let directory = state.withLock { $0.attempt?.epoch == task.epoch ? $0.attempt?.directory : nil }
+            guard let directory else { return }  // Of an attempt that is over: nobody waits for it.
+            writing.async { [job] in
+                do throws(JobFailure) {
+                    let snapshot = try resolved.get()
+                    let bytes = try TaskStateCodec.encode(snapshot)
+                    then(.success(try StateFiles.write(bytes, checkpoint: snapshot.checkpoint.rawValue, task: task, job: job, below: directory)))
+                } catch {
+                    then(.failure(error))
+                }
             }
         }
     }

@@ -199,7 +199,14 @@ private final class EventLog: SlotListener {
     }
 
     func snapshotTaken(_ task: TaskAttempt, barrier: Barrier, snapshot: TaskSnapshot) {
-        state.withLock { $0.snapshots[barrier.checkpoint, default: [:]][task.subtask] = snapshot }
+        snapshot.resolve { [self] resolved in
+            state.withLock { state in
+                switch resolved {
+                case .success(let snapshot): state.snapshots[barrier.checkpoint, default: [:]][task.subtask] = snapshot
+                case .failure(let failure): state.failure = state.failure ?? failure
+                }
+            }
+        }
     }
 
     func checkpointDeclined(_ task: TaskAttempt, checkpoint: CheckpointID, reason: String) {

@@ -67,6 +67,7 @@ let package = Package(
             ], swiftSettings: settings),
         module("WeirFormats", ["WeirBase", "WeirMacros"]),
         module("WeirStreams", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirFormats"]),
+        module("WeirKafkaTransactions", ["WeirBase", "WeirKafkaWire"]),
         // Floor 3
         module("WeirConfiguration", ["WeirBase", "WeirControl", "Yams"]),
         module("WeirTransport", ["WeirBase", "WeirWire", "CWeirSystem", logging, protobuf]),
@@ -118,6 +119,7 @@ let package = Package(
         tests("WeirStorageTests", ["WeirBase", "WeirStorage"]),
         tests("WeirKafkaTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirKafka", "CRdKafka"]),
         tests("WeirFilesTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirFiles"]),
+        tests("WeirKafkaTransactionsTests", ["WeirBase", "WeirKafkaWire", "WeirKafkaTransactions"]),
         tests("WeirArchitectureTests", []),
         tests("WeirJobManagerTests", ["WeirBase", "WeirControl", "WeirJobManager"]),
         tests("WeirWorkerTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirWorker"]),

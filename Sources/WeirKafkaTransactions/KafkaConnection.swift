@@ -1,4 +1,4 @@
-package import WeirBase
+import WeirBase
 package import WeirKafkaWire
 
 /// A broker's address.
@@ -80,9 +80,9 @@ package final class KafkaConnection {
     package func send(_ api: ApiKey, atMost: Int16, _ body: KafkaStruct, _ patience: KafkaPatience) throws(KafkaClientFailure) -> KafkaStruct {
         let own = ApiSchema.of(api).versions
         guard let theirs = versions[api] else { throw KafkaClientFailure("\(address) does not know \(api.name)") }
-        let version = min(atMost, own.upperBound, theirs.upperBound)
-        guard version >= own.lowerBound, version >= theirs.lowerBound else {
-            throw KafkaClientFailure("\(address) speaks versions \(theirs) of \(api.name), and Weir up to \(min(atMost, own.upperBound))")
+        let version = min(atMost, own.highest, theirs.upperBound)
+        guard version >= own.lowest, version >= theirs.lowerBound else {
+            throw KafkaClientFailure("\(address) speaks versions \(theirs) of \(api.name), and Weir up to \(min(atMost, own.highest))")
         }
         return try exchange(api, version: version, body, patience)
     }

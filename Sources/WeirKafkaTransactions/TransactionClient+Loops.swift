@@ -54,18 +54,18 @@ extension TransactionClient {
         var backoff = TransactionResolution.backoffFirst
         while true {
             let reason: String
+            var refusal: JobFailure?
             do throws(KafkaClientFailure) {
                 switch try initialise(id, timeoutMilliseconds: timeoutMilliseconds, patience) {
                 case .success(let session): return session
                 case .failure(let code):
-                    if let failure = Self.refusal(of: id, code, timeoutMilliseconds: timeoutMilliseconds) { throw failure }
+                    refusal = Self.refusal(of: id, code, timeoutMilliseconds: timeoutMilliseconds)
                     reason = TransactionResolution.describe(code)
                 }
-            } catch let failure as JobFailure {
-                throw failure
             } catch {
-                reason = "\(error)"
+                reason = error.description
             }
+            if let refusal { throw refusal }
             guard !patience.isOver else {
                 throw JobFailure(
                     domain: .external, recovery: .restart, message: "the transactional id \(id) could not be initialised in time", cause: reason)

@@ -1,4 +1,4 @@
-package import WeirBase
+import WeirBase
 package import WeirKafkaWire
 
 /// Asks coordinators about transactions, and ends them, without the producer that wrote them.

@@ -17,7 +17,11 @@ package final class TransactionClient {
         case group(String)
         case transaction(String)
 
-        var name: String { switch self { case .group(let name), .transaction(let name): name } }
+        var name: String {
+            switch self {
+            case .group(let name), .transaction(let name): name
+            }
+        }
         var type: Int8 { if case .group = self { 0 } else { 1 } }
     }
 
@@ -46,7 +50,7 @@ package final class TransactionClient {
         coordinators = coordinators.filter { $0.value != address }
     }
 
-    private func send(
+    func send(
         _ api: ApiKey, atMost: Int16, to address: KafkaAddress, _ body: KafkaStruct, _ patience: KafkaPatience
     ) throws(KafkaClientFailure) -> KafkaStruct {
         do throws(KafkaClientFailure) {
@@ -58,7 +62,7 @@ package final class TransactionClient {
     }
 
     /// Asks whichever broker answers.
-    private func sendToAny(_ api: ApiKey, atMost: Int16, _ body: KafkaStruct, _ patience: KafkaPatience) throws(KafkaClientFailure) -> KafkaStruct {
+    func sendToAny(_ api: ApiKey, atMost: Int16, _ body: KafkaStruct, _ patience: KafkaPatience) throws(KafkaClientFailure) -> KafkaStruct {
         var failures: [String] = []
         let open = connections.keys.sorted { "\($0)" < "\($1)" }
         for address in open + bootstrap where !patience.isOver {
@@ -173,14 +177,8 @@ package final class TransactionClient {
 
     /// All transactional ids that the user may see, of all brokers, in order; nil where a broker does not know ListTransactions (Kafka 3.0).
     package func listTransactions(_ patience: KafkaPatience) throws(KafkaClientFailure) -> [Listed]? {
-        var request = KafkaStruct(requestOf: .metadata)
-        request["topics"] = .array([])
-        request["allowAutoTopicCreation"] = .bool(false)
-        let brokers = try sendToAny(.metadata, atMost: 8, request, patience).structures("brokers")
         var found: [Listed] = []
-        for broker in brokers {
-            guard let port = UInt16(exactly: broker.int32("port")) else { continue }
-            let address = KafkaAddress(host: broker.string("host"), port: port)
+        for (_, address) in try brokers(patience) {
             guard try connection(address, patience).speaks(.listTransactions) else { return nil }
             let reply = try send(.listTransactions, atMost: 0, to: address, KafkaStruct(requestOf: .listTransactions), patience)
             guard reply.errorCode() == .none else {
@@ -222,6 +220,33 @@ package final class TransactionClient {
                     session: ProducerSession(producerID: state.int64("producerId"), epoch: state.int16("producerEpoch")),
                     startedAt: state.int64("transactionStartTimeMs"), timeoutMilliseconds: state.int64("transactionTimeoutMs"),
                     partitions: partitions))
+        }
+    }
+}
+
+extension TransactionClient {
+    /// The greatest time-out that the broker lets a transaction have, in milliseconds; nil if it does not say, to this user.
+    package func transactionTimeoutMax(_ patience: KafkaPatience) throws(KafkaClientFailure) -> Int64? {
+        let brokers = try brokers(patience)
+        guard let broker = brokers.first else { return nil }
+        var request = KafkaStruct(requestOf: .describeConfigs)
+        request.append(to: "resources") {
+            $0["resourceType"] = 4  // A broker.
+            $0["resourceName"] = .string("\(broker.id)")
+            $0["configurationKeys"] = .strings(["transaction.max.timeout.ms"])
+        }
+        let reply = try send(.describeConfigs, atMost: 1, to: broker.address, request, patience)
+        let entries = reply.structures("results").first?.structures("configs") ?? []
+        return entries.first { $0.string("name") == "transaction.max.timeout.ms" }?.optionalString("value").flatMap { Int64($0) }
+    }
+
+    func brokers(_ patience: KafkaPatience) throws(KafkaClientFailure) -> [(id: Int32, address: KafkaAddress)] {
+        var request = KafkaStruct(requestOf: .metadata)
+        request["topics"] = .array([])
+        request["allowAutoTopicCreation"] = .bool(false)
+        return try sendToAny(.metadata, atMost: 8, request, patience).structures("brokers").compactMap { broker in
+            guard let port = UInt16(exactly: broker.int32("port")) else { return nil }
+            return (broker.int32("nodeId"), KafkaAddress(host: broker.string("host"), port: port))
         }
     }
 }

@@ -3,7 +3,7 @@ SHELL := /bin/bash
 CONFIG ?= debug
 SWIFT_BUILD = swift build -c $(CONFIG)
 BIN = .build/$(CONFIG)
-APT_PACKAGES = librdkafka-dev libssl-dev pkg-config kcat python3-venv
+APT_PACKAGES = librdkafka-dev libssl-dev zlib1g-dev pkg-config kcat python3-venv
 CLIENTS = .build/clients
 CLIENT_PACKAGES = Tests/WeirBrokerTests/Clients/requirements.txt
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)

@@ -12,6 +12,7 @@ let settings: [SwiftSetting] = [
 
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let metrics = Target.Dependency.product(name: "CoreMetrics", package: "swift-metrics")
 let protobuf = Target.Dependency.product(name: "SwiftProtobuf", package: "swift-protobuf")
 
 func syntax(_ name: String) -> Target.Dependency { .product(name: name, package: "swift-syntax") }
@@ -32,6 +33,7 @@ let package = Package(
     name: "weir",
     products: [
         .library(name: "Weir", targets: ["Weir"]),
+        .library(name: "WeirSchemaRegistry", targets: ["WeirSchemaRegistry"]),
         .executable(name: "weir", targets: ["weir-cli"]),
         .executable(name: "jobmanager", targets: ["jobmanager"]),
         .executable(name: "taskmanager", targets: ["taskmanager"]),
@@ -39,6 +41,7 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
         .package(url: "https://github.com/apple/swift-protobuf", from: "1.39.0"),
         .package(url: "https://github.com/swiftlang/swift-syntax", from: "603.0.1"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
@@ -49,6 +52,7 @@ let package = Package(
         .target(name: "CWeirSystem"),
         .target(name: "CWeirProcess"),
         .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+        .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
         .systemLibrary(name: "CRdKafka", pkgConfig: "rdkafka", providers: [.apt(["librdkafka-dev"])]),
         module("WeirBase", ["CWeirHash"]),
         module("WeirDigest", ["COpenSSL"]),
@@ -65,14 +69,17 @@ let package = Package(
                 syntax("SwiftSyntax"), syntax("SwiftSyntaxBuilder"), syntax("SwiftSyntaxMacros"), syntax("SwiftDiagnostics"), syntax("SwiftParser"),
                 syntax("SwiftCompilerPlugin"),
             ], swiftSettings: settings),
-        module("WeirFormats", ["WeirBase", "WeirMacros"]),
+        module("WeirFormats", ["WeirBase", "WeirMacros", "CZlib"]),
         module("WeirStreams", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirFormats"]),
+        module("WeirKafkaTransactions", ["WeirBase", "WeirKafkaWire", "CWeirSystem"]),
         // Floor 3
         module("WeirConfiguration", ["WeirBase", "WeirControl", "Yams"]),
         module("WeirTransport", ["WeirBase", "WeirWire", "CWeirSystem", logging, protobuf]),
         module("WeirStorage", ["WeirBase", "WeirDigest"]),
-        module("WeirKafka", ["WeirBase", "WeirDataflow", "WeirStreams", "WeirFormats", "CRdKafka"]),
+        module("WeirKafka", ["WeirBase", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirKafkaTransactions", "CRdKafka"]),
         module("WeirBroker", ["WeirBase", "WeirDigest", "WeirKafkaWire", "WeirTransport", "CWeirSystem", "COpenSSL", logging]),
+        // A product of its own: whoever needs no registry does not load FoundationNetworking, and libcurl with it.
+        module("WeirSchemaRegistry", ["WeirBase", "WeirFormats"]),
         module("WeirFiles", ["WeirBase", "WeirDataflow", "WeirStreams", "WeirFormats"]),
         // Floor 4
         module(
@@ -84,7 +91,10 @@ let package = Package(
         module("WeirTaskManager", ["WeirBase", "WeirWire", "WeirTransport", "WeirDigest", "CWeirSystem", "CWeirProcess", logging, protobuf]),
         module(
             "WeirWorker",
-            ["WeirBase", "WeirGraph", "WeirWire", "WeirDataflow", "WeirStreams", "WeirTransport", "WeirStorage", "CWeirSystem", logging, protobuf]),
+            [
+                "WeirBase", "WeirGraph", "WeirWire", "WeirDataflow", "WeirStreams", "WeirTransport", "WeirStorage", "CWeirSystem", logging, metrics,
+                protobuf,
+            ]),
         module(
             "WeirCLI",
             [
@@ -120,6 +130,7 @@ let package = Package(
         tests("WeirSimulationTests", ["WeirSimulation", "WeirTestKit"]),
         tests("WeirDataflowTests", ["WeirBase", "WeirGraph", "WeirDataflow"]),
         tests("WeirFormatsTests", ["WeirBase", "WeirFormats"]),
+        tests("WeirSchemaRegistryTests", ["WeirBase", "WeirFormats", "WeirSchemaRegistry"]),
         tests("WeirStreamsTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams"]),
         tests("WeirTransportTests", ["WeirBase", "WeirWire", "WeirTransport", logging, protobuf]),
         tests("WeirStorageTests", ["WeirBase", "WeirStorage"]),
@@ -132,9 +143,17 @@ let package = Package(
             "WeirBrokerTests",
             ["WeirBase", "WeirDigest", "WeirKafkaWire", "WeirTransport", "WeirBroker", "WeirTestKit", "CRdKafka", logging], fixtures: ["Clients"]),
         tests("WeirFilesTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirFiles"]),
+        tests(
+            "WeirKafkaSinkTests",
+            [
+                "WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirKafkaWire", "WeirKafkaTransactions", "WeirKafka",
+                "WeirBroker",
+                "CRdKafka", logging,
+            ]),
+        tests("WeirKafkaTransactionsTests", ["WeirBase", "WeirKafkaWire", "WeirKafkaTransactions"]),
         tests("WeirArchitectureTests", []),
         tests("WeirJobManagerTests", ["WeirBase", "WeirControl", "WeirJobManager"]),
-        tests("WeirWorkerTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirWorker"]),
+        tests("WeirWorkerTests", ["WeirBase", "WeirGraph", "WeirWire", "WeirDataflow", "WeirWorker", metrics]),
         tests("WeirEndToEndTests", ["WeirBase", "WeirWire", "WeirTestKit"]),
         tests(
             "WeirTaskManagerTests",

@@ -65,6 +65,7 @@ enum JobMain {
     /// Writes what `weir run` submits: a SubmitJob message without artifact, to the descriptor it names.
     private static func describe(_ program: JobProgram, _ environment: [String: String]) -> Never {
         guard let descriptor = environment["WEIR_OUTPUT_FD"].flatMap({ Int32($0) }) else { die("WEIR_OUTPUT_FD is not set", code: 64) }
+        if environment["WEIR_PREFLIGHT"] == "1" { check(program, environment) }
         var message = WireSubmitJob()
         message.name = program.jobGraph.name
         message.graph = .init(program.jobGraph.encode())
@@ -80,6 +81,14 @@ enum JobMain {
             offset += written
         }
         exit(0)
+    }
+
+    /// Lets the connectors look at what they will need. Warnings go to stderr, where `weir run` passes them on; an error ends the program.
+    private static func check(_ program: JobProgram, _ environment: [String: String]) {
+        let options = environment["WEIR_JOB_OPTIONS"].flatMap { try? JSONDecoder().decode([String: String].self, from: Data($0.utf8)) } ?? [:]
+        let findings = program.preflight.run(settings: options)
+        for finding in findings { say("\(finding.severity.rawValue): \(finding.message)") }
+        if findings.contains(where: { $0.severity == .error }) { exit(66) }
     }
 
     private static func work(_ program: JobProgram, _ environment: [String: String]) -> Never {

@@ -10,6 +10,7 @@ package struct ConfigurationKey: Sendable {
         case oneOf([String])
     }
 
+    /// A name that ends in `.*` stands for every key below it.
     package let name: String
     package let kind: Kind
     /// As a person would write it; empty: not set.
@@ -22,6 +23,15 @@ package struct ConfigurationKey: Sendable {
         self.fallback = fallback
         self.summary = summary
     }
+
+    /// Whether a setting of this name is one of this key.
+    package func matches(_ setting: String) -> Bool {
+        guard let prefix else { return setting == name }
+        return setting.hasPrefix(prefix) && setting.utf8.count > prefix.utf8.count
+    }
+
+    /// What all settings of a key that ends in `.*` begin with, the dot included.
+    package var prefix: String? { name.hasSuffix(".*") ? String(name.dropLast()) : nil }
 
     /// nil if the text is a value of this key; else what it should have been.
     package func problem(with text: String) -> String? {
@@ -65,7 +75,7 @@ package struct Configuration: Sendable {
     package mutating func merge(_ settings: [String: String], origin: String) throws(ConfigurationError) {
         var problems: [String] = []
         for (name, value) in settings.sorted(by: { $0.key < $1.key }) {
-            guard let key = keys.first(where: { $0.name == name }) else {
+            guard let key = keys.first(where: { $0.matches(name) }) else {
                 let near = nearest(to: name).map { "; did you mean \($0)?" } ?? ""
                 problems.append("\(origin): unknown key \(name)\(near)")
                 continue
@@ -91,8 +101,13 @@ package struct Configuration: Sendable {
 
     /// Every key with its value in force, sorted, secrets masked: what is printed at start.
     package var effective: [(name: String, value: String)] {
-        keys.map { key in (key.name, maskSecret(name: key.name, value: string(key.name) ?? "")) }.sorted { $0.0 < $1.0 }
+        let named = keys.filter { $0.prefix == nil }.map { key in (key.name, maskSecret(name: key.name, value: string(key.name) ?? "")) }
+        let below = keys.compactMap(\.prefix).flatMap { settings(below: $0) }.map { ($0.key, maskSecret(name: $0.key, value: $0.value)) }
+        return (named + below).sorted { $0.0 < $1.0 }
     }
+
+    /// The settings whose names begin with a prefix.
+    package func settings(below prefix: String) -> [String: String] { values.filter { $0.key.hasPrefix(prefix) } }
 
     private func nearest(to name: String) -> String? {
         let scored = keys.map { ($0.name, editDistance(name, $0.name)) }

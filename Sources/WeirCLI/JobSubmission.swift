@@ -25,9 +25,15 @@ package struct JobSubmission {
     }
 
     /// Runs the binary for its description, and adds what only this command knows.
-    package func describe(runner: any ProgramRunner = PosixProgramRunner()) throws(CommandFailure) -> WireSubmitJob {
+    ///
+    /// - Parameters:
+    ///   - isChecked: Whether connectors look at what the job needs: brokers, topics.
+    ///   - warn: Is called with each doubtful finding.
+    package func describe(
+        runner: any ProgramRunner = PosixProgramRunner(), isChecked: Bool = false, warn: (String) -> Void = { _ in }
+    ) throws(CommandFailure) -> WireSubmitJob {
         var submission = try JobDescription(runner: runner).describe(
-            binary: executablePath, arguments: arguments, parallelism: parallelism)
+            binary: executablePath, arguments: arguments, parallelism: parallelism, checkedWith: isChecked ? options : nil, warn: warn)
         submission.arguments = arguments
         if let name { submission.name = name }
         if submission.name.isEmpty { submission.name = String(binary.split(separator: "/").last ?? Substring(binary)) }

@@ -30,6 +30,9 @@ struct RunCommand: ParsableCommand {
     @Option(name: .customShort("D"), help: ArgumentHelp("Set an option of the job.", valueName: "key=value"))
     var definitions: [String] = []
 
+    @Flag(help: "Do not look first whether brokers answer and topics exist.")
+    var skipPreflight = false
+
     @Argument(help: "The job's program, e.g. .build/release/MyJob.")
     var binary: String
 
@@ -50,7 +53,7 @@ struct RunCommand: ParsableCommand {
         let address = try cluster.address(configuration)
         var options: [String: String] = [:]
         do {
-            options = try ConfigurationLoader.pairs(definitions)
+            options = configuration.settings(below: "kafka.").merging(try ConfigurationLoader.pairs(definitions)) { $1 }
         } catch {
             throw usage(error.description)
         }
@@ -58,7 +61,7 @@ struct RunCommand: ParsableCommand {
             try JobBinary.check(path: binary)
             let plan = JobSubmission(
                 binary: binary, arguments: arguments, name: name, parallelism: parallelism, restorePath: fromCheckpoint, options: options)
-            let submission = try plan.describe()
+            let submission = try plan.describe(isChecked: !skipPreflight) { writeText($0 + "\n", to: 2) }
             let client = try JobManagerClient(address)
             let artifact = try ArtifactFile(path: binary)
             try upload(artifact, to: client, interrupt: interrupt)

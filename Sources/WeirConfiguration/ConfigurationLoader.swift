@@ -18,7 +18,7 @@ package enum ConfigurationLoader {
             try configuration.merge(try parse(readFile(path), path: path), origin: path)
         }
         var fromEnvironment: [String: String] = [:]
-        for key in ConfigurationKeys.all {
+        for key in ConfigurationKeys.all where key.prefix == nil {
             if let value = environment[environmentName(of: key.name)] { fromEnvironment[key.name] = value }
         }
         try configuration.merge(fromEnvironment, origin: "environment")

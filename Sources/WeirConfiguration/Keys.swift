@@ -20,5 +20,8 @@ package enum ConfigurationKeys {
             "execution.checkpointing.dir", .string, default: "",
             "A directory that every process reaches; not set: <jobmanager.storage.dir>/checkpoints."),
         .init("io.tmp.dirs", .string, default: "/tmp", "Scratch space."),
+        .init(
+            "kafka.*", .string, default: "",
+            "Kafka clients of jobs: kafka.property.NAME for all, kafka.UID.property.NAME and kafka.UID.topics for the source or sink UID."),
     ]
 }

@@ -159,6 +159,10 @@ package struct CheckpointCoordinator: Sendable {
 
     /// The tasks are cancelled or lost: everything in flight is given up, save what is being published.
     package mutating func stop() -> [Effect] {
+        // While active, so that the tasks hear of it: what a sink wrote for them, nobody will ever commit.
+        for checkpoint in pending where checkpoint.phase != .publishing {
+            give(up: checkpoint.id, reason: "the tasks were stopped")
+        }
         isActive = false
         allFinished = false
         isPostponed = false
@@ -168,9 +172,6 @@ package struct CheckpointCoordinator: Sendable {
         }
         let files = finalStates.values.flatMap(\.files)
         finalStates = [:]
-        for checkpoint in pending where checkpoint.phase != .publishing {
-            give(up: checkpoint.id, reason: "the tasks were stopped")
-        }
         discard(files)
         discardLingering(before: CheckpointID(nextID))
         return take()
@@ -279,6 +280,11 @@ package struct CheckpointCoordinator: Sendable {
             return
         }
         guard let interval = options.interval else { return }
+        // The job ends with it: a checkpoint behind it would let sinks commit what a job that restores the savepoint writes again.
+        guard !pending.contains(where: { $0.savepoint?.cancelAfter == true }) else {
+            isPostponed = true
+            return
+        }
         guard pending.filter({ $0.savepoint == nil }).count < options.maxConcurrent else {
             isPostponed = true
             return

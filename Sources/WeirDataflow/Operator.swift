@@ -1,7 +1,8 @@
 /// One operator of one subtask. Runs on its slot's thread and must not block.
 ///
 /// The calls come in this order: ``open(_:)``, then ``restore(from:)`` if there is a checkpoint to restore, then ``start()``, then rows,
-/// watermarks and snapshots, then ``endOfInput()`` if the input ends, at last ``close()``, in every case.
+/// watermarks and snapshots, then ``endOfInput()`` if the input ends, then ``cancel()`` if the task is cancelled, at last ``close()``, in
+/// every case.
 ///
 /// What is thrown fails the task; a thrown `JobFailure` keeps its domain and recovery, anything else becomes a user error.
 open class AnyOperator {
@@ -15,6 +16,15 @@ open class AnyOperator {
 
     /// The last call before the first row: state is restored.
     open func start() throws {}
+
+    /// Whether the task may take input. Asked before each piece of work.
+    ///
+    /// An operator that waits for something outside, such as a flush, says false instead of blocking, and calls ``OperatorContext/waker``
+    /// from whichever thread when it is over. Until then the task takes no input, and other tasks of the slot go on. It counts as back
+    /// pressure. A source may be triggered all the same: its barrier passes through the chain.
+    ///
+    /// - Throws: What went wrong outside: the task fails with it.
+    open func isReady() throws -> Bool { true }
 
     /// Handles rows, and owns the batch.
     ///
@@ -49,8 +59,17 @@ open class AnyOperator {
 
     open func checkpointAborted(_ checkpoint: UInt64) throws {}
 
-    /// No more rows come. Rows may be emitted; `advanceWatermark(.max)` follows.
+    /// No more rows come. Rows may be emitted; `advanceWatermark(.max)` follows. The task has finished once ``isReady()`` is true again.
     open func endOfInput() throws {}
+
+    /// The task was cancelled. Nothing follows but ``checkpointCompleted(_:)``, ``checkpointAborted(_:)``, ``isSettled()`` and ``close()``.
+    open func cancel() {}
+
+    /// Asked of a cancelled task until it is true: whether all is done that must outlive the task, such as the commit that a completed
+    /// checkpoint promised. Only then the task says that it is cancelled. Calls ``OperatorContext/waker`` when it becomes true.
+    ///
+    /// - Throws: What cannot be done: the task has failed instead.
+    open func isSettled() throws -> Bool { true }
 
     /// Frees what it holds. Called once, also after a failure.
     open func close() {}

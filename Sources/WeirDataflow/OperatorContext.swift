@@ -4,15 +4,29 @@ package import WeirBase
 /// A number that one thread adds to and others read.
 public final class Counter: Sendable {
     private let storage = Atomic<Int>(0)
+    private let state = Atomic<Bool>(false)
     public init() {}
     /// Only the slot's thread writes.
     public func add(_ amount: Int) { storage.store(storage.load(ordering: .relaxed) &+ amount, ordering: .relaxed) }
-    /// Shows a state instead of a sum.
-    public func set(_ value: Int) { storage.store(value, ordering: .relaxed) }
+    /// Shows a state instead of a sum: makes the counter a gauge.
+    public func set(_ value: Int) {
+        storage.store(value, ordering: .relaxed)
+        state.store(true, ordering: .relaxed)
+    }
     public var value: Int { storage.load(ordering: .relaxed) }
+    /// Whether the number is a state, which may fall, and not a sum.
+    public var isGauge: Bool { state.load(ordering: .relaxed) }
 }
 
-/// What an operator knows about its place and can ask of its task. Used on the slot's thread only, save ``waker``.
+/// Whether a task was cancelled, for all threads that work for it.
+package final class CancellationFlag: Sendable {
+    private let storage = Atomic<Bool>(false)
+    package init() {}
+    package var isCanceled: Bool { storage.load(ordering: .relaxed) }
+    package func cancel() { storage.store(true, ordering: .relaxed) }
+}
+
+/// What an operator knows about its place and can ask of its task. Used on the slot's thread only, save ``waker`` and ``cancellation``.
 public final class OperatorContext {
     package let operatorID: OperatorID
     public let operatorName: String
@@ -28,6 +42,10 @@ public final class OperatorContext {
     /// Makes the task run again, from any thread.
     public let waker: any Waker
     package let clock: any WeirClock
+    /// The job's options by their names in the configuration; connectors read theirs.
+    package let settings: [String: String]
+    /// Set as soon as the task's cancellation is asked for, while the slot's thread may still be inside the operator.
+    package let cancellation: CancellationFlag
     /// Where the keyed state of the operator hangs; whoever makes the store sets it.
     package var keyedState: AnyObject?
 
@@ -38,7 +56,8 @@ public final class OperatorContext {
 
     package init(
         operatorID: OperatorID, operatorName: String, subtask: Int, parallelism: Int, maxParallelism: Int, keyGroups: Range<Int>,
-        isRestored: Bool, waker: any Waker, clock: any WeirClock
+        isRestored: Bool, waker: any Waker, clock: any WeirClock, settings: [String: String] = [:],
+        cancellation: CancellationFlag = CancellationFlag()
     ) {
         self.operatorID = operatorID
         self.operatorName = operatorName
@@ -49,7 +68,12 @@ public final class OperatorContext {
         self.isRestored = isRestored
         self.waker = waker
         self.clock = clock
+        self.settings = settings
+        self.cancellation = cancellation
     }
+
+    /// Whether whatever is being waited for on the slot's thread should be given up: the task was cancelled.
+    public var isCanceled: Bool { cancellation.isCanceled }
 
     /// The wall clock, milliseconds since 1970.
     public func processingTime() -> Int64 { clock.wallTime.milliseconds }
@@ -95,7 +119,7 @@ package final class CounterTable: Sendable {
     }
 
     /// Sorted by name.
-    package var values: [(name: String, value: Int)] {
-        table.withLock { $0.map { ($0.key, $0.value.value) } }.sorted { $0.0 < $1.0 }
+    package var values: [(name: String, value: Int, isGauge: Bool)] {
+        table.withLock { $0.map { ($0.key, $0.value.value, $0.value.isGauge) } }.sorted { $0.0 < $1.0 }
     }
 }

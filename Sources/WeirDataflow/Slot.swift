@@ -32,7 +32,8 @@ package final class Slot: @unchecked Sendable {  // `commands` by its lock, the 
     private let commands = Mutex<[SlotCommand]>([])
     private let hasCommands = Atomic<Bool>(false)
     private var tasks: [StreamTask] = []
-    private let metricsTable = Mutex<[TaskAttempt: TaskMetrics]>([:])
+    /// What other threads see of the tasks.
+    private let table = Mutex<[TaskAttempt: (metrics: TaskMetrics, cancellation: CancellationFlag)]>([:])
 
     package init(environment: SlotEnvironment, listener: any SlotListener) {
         self.environment = environment
@@ -40,8 +41,15 @@ package final class Slot: @unchecked Sendable {  // `commands` by its lock, the 
         waker = environment.waker
     }
 
-    /// Hands a command to the slot, from any thread.
+    /// Hands a command to the slot, from any thread. A cancellation is seen at once by operators that wait for something.
     package func submit(_ command: SlotCommand) {
+        switch command {
+        case .cancel(let epoch), .release(let epoch):
+            table.withLock { table in
+                for (attempt, task) in table where attempt.epoch == epoch { task.cancellation.cancel() }
+            }
+        default: break
+        }
         commands.withLock { $0.append(command) }
         hasCommands.store(true, ordering: .releasing)
         waker.wake()
@@ -49,7 +57,7 @@ package final class Slot: @unchecked Sendable {  // `commands` by its lock, the 
 
     /// The metrics of the present tasks, in order; from any thread.
     package var metrics: [(task: TaskAttempt, metrics: TaskMetrics)] {
-        metricsTable.withLock { $0.map { ($0.key, $0.value) } }.sorted { $0.0 < $1.0 }
+        table.withLock { $0.map { ($0.key, $0.value.metrics) } }.sorted { $0.0 < $1.0 }
     }
 
     package var isEmpty: Bool { tasks.isEmpty }
@@ -92,7 +100,7 @@ package final class Slot: @unchecked Sendable {  // `commands` by its lock, the 
         tasks.removeAll { task in
             guard task.isGone else { return false }
             task.close()
-            _ = metricsTable.withLock { $0.removeValue(forKey: task.attempt) }
+            _ = table.withLock { $0.removeValue(forKey: task.attempt) }
             return true
         }
     }
@@ -119,7 +127,7 @@ package final class Slot: @unchecked Sendable {  // `commands` by its lock, the 
             tasks.removeAll { task in
                 guard task.attempt.epoch == epoch, task.state == .finished else { return false }
                 task.close()
-                _ = metricsTable.withLock { $0.removeValue(forKey: task.attempt) }
+                _ = table.withLock { $0.removeValue(forKey: task.attempt) }
                 return true
             }
         case .trigger(let attempt, let barrier):
@@ -151,7 +159,7 @@ package final class Slot: @unchecked Sendable {  // `commands` by its lock, the 
         do {
             let task = try StreamTask(plan: plan, environment: environment, listener: listener)
             tasks.append(task)
-            metricsTable.withLock { $0[plan.attempt] = task.metrics }
+            table.withLock { $0[plan.attempt] = (task.metrics, task.cancellation) }
             guarded(task) { try $0.open() }
         } catch {
             let failure =

@@ -19,6 +19,7 @@ public final class SnapshotBuilder {
     public let isSavepoint: Bool
     package private(set) var operatorState: [String: [[UInt8]]] = [:]
     package private(set) var keyed: [KeyedStateSnapshot] = []
+    private var deferred: [String: DeferredState] = [:]
 
     package init(checkpoint: UInt64, isSavepoint: Bool = false) {
         self.checkpoint = checkpoint
@@ -28,13 +29,16 @@ public final class SnapshotBuilder {
     /// Adds entries to a list state. At a restore every entry comes back to some subtask, or to all of them: see ``RestoredState``.
     public func addList(_ name: String, _ entries: [[UInt8]]) { operatorState[name, default: []].append(contentsOf: entries) }
 
+    /// Adds a list state whose entries are known only later; the checkpoint waits for it. Once a name.
+    package func addList(_ name: String, _ entries: DeferredState) { deferred[name] = entries }
+
     /// Adds keyed state that covers the key groups of this subtask.
     package func addKeyed(_ name: String, keyGroups: Range<Int>, _ part: any KeyedStatePart) {
         keyed.append(KeyedStateSnapshot(name: name, keyGroups: keyGroups, part: part))
     }
 
     package func finish(operatorID: OperatorID) -> OperatorSnapshot {
-        OperatorSnapshot(operatorID: operatorID, keyed: keyed, operatorState: operatorState)
+        OperatorSnapshot(operatorID: operatorID, keyed: keyed, operatorState: operatorState, deferred: deferred)
     }
 }
 
@@ -56,15 +60,20 @@ package struct OperatorSnapshot: Sendable {
     package let operatorID: OperatorID
     package let keyed: [KeyedStateSnapshot]
     package let operatorState: [String: [[UInt8]]]
+    /// Lists that are still to come, by name.
+    package let deferred: [String: DeferredState]
 
-    package init(operatorID: OperatorID, keyed: [KeyedStateSnapshot], operatorState: [String: [[UInt8]]]) {
+    package init(
+        operatorID: OperatorID, keyed: [KeyedStateSnapshot], operatorState: [String: [[UInt8]]], deferred: [String: DeferredState] = [:]
+    ) {
         self.operatorID = operatorID
         self.keyed = keyed
         self.operatorState = operatorState
+        self.deferred = deferred
     }
 }
 
-/// The state of one subtask at a barrier: captured, not yet bytes. ``encode()`` may run on any thread.
+/// The state of one subtask at a barrier: captured, not yet bytes. ``resolve(_:)`` comes before it is encoded, on any thread.
 package struct TaskSnapshot: Sendable {
     package let checkpoint: CheckpointID
     package let operators: [OperatorSnapshot]

@@ -54,7 +54,7 @@ package final class TaskMetrics: Sendable {
     private static func sum(_ counters: [Counter]) -> Int { counters.reduce(0) { $0 + $1.value } }
 
     /// Rows into each operator of the chain, and the counters that operators made themselves.
-    package var operators: [(name: String, rowsIn: Int, counters: [(name: String, value: Int)])] {
+    package var operators: [(name: String, rowsIn: Int, counters: [(name: String, value: Int, isGauge: Bool)])] {
         operatorCounters.map { ($0.name, $0.rowsIn.value, $0.own.values) }
     }
 }
@@ -65,6 +65,7 @@ package final class TaskMetrics: Sendable {
 package final class StreamTask {
     package let attempt: TaskAttempt
     package let metrics: TaskMetrics
+    package let cancellation: CancellationFlag
     package private(set) var state = TaskState.deploying
     private let head: ChainNode
     private let source: AnySource?
@@ -87,6 +88,12 @@ package final class StreamTask {
     private var accountedUntil: Instant?
     private var wasBlocked = false
     private var wasIdle = false
+    /// An operator was not ready at the last look.
+    private var isHeld = false
+    /// The chain has seen the end of its data.
+    private var hasEnded = false
+    /// Cancelled, and waiting for operators to settle.
+    private var isCanceling = false
 
     /// - Throws: `JobFailure` if plan and code do not fit together, or if an operator cannot be made.
     package init(plan: TaskPlan, environment: SlotEnvironment, listener: any SlotListener) throws {
@@ -100,6 +107,7 @@ package final class StreamTask {
         }
         metrics = TaskMetrics(chain: head, builder: builder)
         attempt = plan.attempt
+        cancellation = builder.cancellation
         isCheckpointed = plan.isCheckpointed
         restore = plan.restore
         self.environment = environment
@@ -156,16 +164,32 @@ package final class StreamTask {
     }
 
     private func work(now: Instant) throws -> Bool {
+        if isCanceling { return settle() }
         var progress = false
         for port in ports where port.isBlocked {
             if try port.drain() { progress = true }
         }
         wasBlocked = isBlocked
         if wasBlocked { return progress }
+        isHeld = try !areReady()
+        wasBlocked = isHeld
+        if isHeld { return progress }
+        if hasEnded, !isOver {
+            finished()
+            return true
+        }
         if try callBacks() { return true }
         if isBlocked { return true }
         let worked = try source.map { try poll($0, now: now) } ?? takeInput()
         return try flushIfDue(now: now, worked: worked) || worked || progress
+    }
+
+    private func areReady() throws -> Bool {
+        var ready = true
+        try head.visit { node in
+            if ready { ready = try node.call { try $0.isReady() } }
+        }
+        return ready
     }
 
     /// Rows must not wait in unfilled batches when nothing comes, nor for longer than the buffer timeout.
@@ -199,7 +223,7 @@ package final class StreamTask {
     }
 
     private func poll(_ source: AnySource, now: Instant) throws -> Bool {
-        guard !isOver, stoppedBy == nil else { return false }
+        guard !hasEnded, stoppedBy == nil else { return false }
         let before = head.emissions
         defer { metrics.watermark.set(Int(head.watermark)) }
         wakeSourceAt = nil
@@ -236,7 +260,14 @@ package final class StreamTask {
 
     private func finish() throws {
         try head.end()
+        hasEnded = true
         unflushedSince = nil
+        isHeld = try !areReady()
+        if !isHeld { finished() }
+    }
+
+    /// Nothing is left to be done but to take part in checkpoints.
+    private func finished() {
         change(to: .finishing)
         if !isCheckpointed { change(to: .finished) }
     }
@@ -248,7 +279,7 @@ package final class StreamTask {
         let captured = try head.capture(at: barrier)
         try head.forward(barrier)
         unflushedSince = nil
-        if isOver, finalCheckpoint == nil { finalCheckpoint = barrier.checkpoint }
+        if hasEnded, finalCheckpoint == nil { finalCheckpoint = barrier.checkpoint }
         listener.snapshotTaken(attempt, barrier: barrier, snapshot: captured)
     }
 
@@ -256,6 +287,10 @@ package final class StreamTask {
     package func trigger(_ barrier: Barrier) throws {
         guard source != nil else {
             listener.checkpointDeclined(attempt, checkpoint: barrier.id, reason: "only sources are triggered")
+            return
+        }
+        guard !isCanceling else {
+            listener.checkpointDeclined(attempt, checkpoint: barrier.id, reason: "the task is being cancelled")
             return
         }
         guard barrier.checkpoint > lastCheckpoint else {
@@ -294,7 +329,29 @@ package final class StreamTask {
         change(to: .failed(failure))
     }
 
-    package func cancel() { change(to: .canceled) }
+    /// Ends the task: at once, or once its operators have settled.
+    package func cancel() {
+        guard !isCanceling, !isGone else { return }
+        isCanceling = true
+        cancellation.cancel()
+        head.visit { $0.operation?.cancel() }
+        _ = settle()
+    }
+
+    /// - Returns: Whether the cancellation has ended.
+    private func settle() -> Bool {
+        do {
+            var settled = true
+            try head.visit { node in
+                if try !node.call({ try $0.isSettled() }) { settled = false }
+            }
+            guard settled else { return false }
+            change(to: .canceled)
+        } catch {
+            fail(error)
+        }
+        return true
+    }
 
     /// Closes the operators, the head first. The task is not used afterwards.
     package func close() {
@@ -303,7 +360,7 @@ package final class StreamTask {
 
     /// When the task wants to run again though nothing comes in: nil for never.
     package func nextDeadline(now: Instant) -> Instant? {
-        guard !isBlocked, !isOver else { return nil }
+        guard !isBlocked, !isHeld, !isOver, !isCanceling else { return nil }
         var deadline = stoppedBy == nil ? wakeSourceAt : nil
         var callBack = Int64.max
         head.visit { callBack = min(callBack, $0.context.callBackAt) }

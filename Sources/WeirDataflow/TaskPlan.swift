@@ -60,9 +60,12 @@ package struct TaskPlan: Sendable {
     package let isCheckpointed: Bool
     /// The state of its operators; nil if the job starts from nothing. An operator that is not in it starts empty.
     package let restore: [OperatorID: RestoredState]?
+    /// The job's options by their names in the configuration; connectors read theirs.
+    package let settings: [String: String]
 
     package init(
-        attempt: TaskAttempt, graph: JobGraph, inputs: [Input], outputs: [Output], isCheckpointed: Bool, restore: [OperatorID: RestoredState]? = nil
+        attempt: TaskAttempt, graph: JobGraph, inputs: [Input], outputs: [Output], isCheckpointed: Bool, restore: [OperatorID: RestoredState]? = nil,
+        settings: [String: String] = [:]
     ) {
         self.attempt = attempt
         self.graph = graph
@@ -70,6 +73,7 @@ package struct TaskPlan: Sendable {
         self.outputs = outputs
         self.isCheckpointed = isCheckpointed
         self.restore = restore
+        self.settings = settings
     }
 }
 
@@ -100,6 +104,7 @@ struct TaskBuilder {
     private(set) var ports: [OutputPort] = []
     private(set) var remoteOutputs: [RemoteOutputChannel] = []
     private(set) var remoteInputs: [RemoteInputChannel] = []
+    let cancellation = CancellationFlag()
     private let vertex: JobVertex
     private let subtask: Int
 
@@ -137,7 +142,8 @@ struct TaskBuilder {
             operatorID: node.operatorID, operatorName: node.name, subtask: subtask, parallelism: vertex.parallelism,
             maxParallelism: plan.graph.maxParallelism,
             keyGroups: KeyGroups.range(subtask: subtask, parallelism: vertex.parallelism, maxParallelism: plan.graph.maxParallelism),
-            isRestored: plan.restore?[node.operatorID] != nil, waker: environment.waker, clock: environment.clock)
+            isRestored: plan.restore?[node.operatorID] != nil, waker: environment.waker, clock: environment.clock, settings: plan.settings,
+            cancellation: cancellation)
         let chained = ChainNode(
             nodeID: node.id, name: node.name, operatorID: node.operatorID, context: context, taskManager: environment.taskManager)
         var collectors: [AnyCollector] = []

@@ -24,23 +24,25 @@ public struct LinesSink<Format: SerializationSchema>: StreamSinkDescriptor {
     var settings: LinesSinkSettings
     /// Made where the format is concrete: a method of the generic operator would run unspecialised.
     let write: LinesWrite<Row>
+    let prepare: @Sendable () throws -> Void
 
     /// - Parameter directory: On a file system that every worker of the job reaches under this path.
     @inlinable
     @inline(__always)
     public init(_ directory: String, format: Format) {
-        self.init(directory) { batch, buffer in
+        self.init(directory, prepare: { try format.prepare() }) { batch, buffer in
             let rows = batch.rows
             for index in 0..<batch.count {
-                format.encode(rows[index], into: &buffer)
+                try format.encode(rows[index], into: &buffer)
                 buffer.writeU8(0x0A)
             }
         }
     }
 
     @usableFromInline
-    init(_ directory: String, write: @escaping LinesWrite<Row>) {
+    init(_ directory: String, prepare: @escaping @Sendable () throws -> Void, write: @escaping LinesWrite<Row>) {
         settings = LinesSinkSettings(directory: directory)
+        self.prepare = prepare
         self.write = write
     }
 
@@ -62,7 +64,7 @@ public struct LinesSink<Format: SerializationSchema>: StreamSinkDescriptor {
         if !problems.isEmpty { throw ConfigurationError(problems) }
     }
 
-    public func makeSink(_ setup: SinkSetup) throws -> AnyOperator { LinesSinkOperator(settings: settings, write: write) }
+    public func makeSink(_ setup: SinkSetup) throws -> AnyOperator { LinesSinkOperator(settings: settings, prepare: prepare, write: write) }
 }
 
 extension StreamSinkDescriptor {
@@ -83,18 +85,20 @@ extension StreamSinkDescriptor {
 
 /// Appends the rows of a batch as lines.
 @usableFromInline
-typealias LinesWrite<Row: Sendable> = @Sendable (Batch<Row>, _ buffer: inout ByteWriter) -> Void
+typealias LinesWrite<Row: Sendable> = @Sendable (Batch<Row>, _ buffer: inout ByteWriter) throws -> Void
 
 /// One subtask of a sink of lines.
 final class LinesSinkOperator<Row: Sendable>: AnyOperator {
     private let file: PartFile
+    private let prepare: @Sendable () throws -> Void
     private let writeRows: LinesWrite<Row>
     private var buffer: ByteWriter
     private let bufferBytes: Int
     private var context: OperatorContext?
 
-    init(settings: LinesSinkSettings, write: @escaping LinesWrite<Row>) {
+    init(settings: LinesSinkSettings, prepare: @escaping @Sendable () throws -> Void, write: @escaping LinesWrite<Row>) {
         file = PartFile(directory: settings.directory)
+        self.prepare = prepare
         writeRows = write
         bufferBytes = settings.bufferBytes.bytes
         buffer = ByteWriter(capacity: min(bufferBytes, 64 * 1_024))
@@ -104,11 +108,15 @@ final class LinesSinkOperator<Row: Sendable>: AnyOperator {
 
     override func restore(from state: RestoredState) throws { try file.restore(from: state) }
 
-    override func start() throws { if let context { try file.open(context) } }
+    override func start() throws {
+        guard let context else { return }
+        try prepare()
+        try file.open(context)
+    }
 
     override func process(_ batch: AnyBatch, input: Int) throws {
         let typed = unsafeDowncast(batch, to: Batch<Row>.self)
-        writeRows(typed, &buffer)
+        try writeRows(typed, &buffer)
         typed.recycle()
         if buffer.count >= bufferBytes { try write() }
     }

@@ -4,138 +4,71 @@ public import WeirBase
 ///
 /// Generic code over a schema, if it is `@inlinable`, is specialised in the job's module: the loop over a batch then has no
 /// indirect call a record.
+///
+/// What a schema throws says what the source does about it:
+/// - ``SchemaPending``: nothing is wrong with the record. The source keeps it and decodes it again after the call-back.
+/// - `JobFailure`: the job fails with it, whatever its policy for bad records.
+/// - anything else: the record is bad, and the source's policy for bad records applies.
 public protocol DeserializationSchema<Row>: Sendable {
     associatedtype Row: Sendable
+
     /// Makes the row of one record's bytes, which are lent until it returns.
+    ///
+    /// Called on the slot's thread: it must not wait.
     ///
     /// - Throws: What is wrong with the bytes; never traps on any.
     func decode(_ bytes: UnsafeRawBufferPointer) throws -> Row
+
+    /// Makes the rows of one record's bytes, none or many, and hands each to `emit`; by default the one of ``decode(_:)``.
+    ///
+    /// - Throws: As ``decode(_:)``, and what `emit` throws. Rows emitted before it threw have gone on: decode the whole record first.
+    func decode(_ bytes: UnsafeRawBufferPointer, emit: (consuming Row) throws -> Void) throws
+
+    /// Whether a row marks the end of the data. It is not passed on, and what lies behind it is not read; by default no row is one.
+    func isEndOfStream(_ row: Row) -> Bool
+}
+
+extension DeserializationSchema {
+    @inlinable @inline(__always)
+    public func decode(_ bytes: UnsafeRawBufferPointer, emit: (consuming Row) throws -> Void) throws { try emit(try decode(bytes)) }
+
+    @inlinable @inline(__always)
+    public func isEndOfStream(_ row: Row) -> Bool { false }
 }
 
 /// How a sink makes bytes of rows.
 public protocol SerializationSchema<Row>: Sendable {
     associatedtype Row: Sendable
-    /// Appends one row's bytes, without a delimiter.
-    func encode(_ row: Row, into writer: inout ByteWriter)
-}
 
-/// Rows of raw bytes, as they are.
-public struct BytesFormat: DeserializationSchema, SerializationSchema {
-    @inlinable public init() {}
-    @inlinable
-    public func decode(_ bytes: UnsafeRawBufferPointer) throws -> [UInt8] { [UInt8](bytes) }
-    @inlinable
-    public func encode(_ row: [UInt8], into writer: inout ByteWriter) { writer.writeBytes(row) }
-}
+    /// Fetches what encoding needs, such as the id of a schema. Called once a subtask before the first row, on a thread that may wait.
+    ///
+    /// - Throws: Why no row can be written. A `JobFailure` keeps its domain and recovery.
+    func prepare() throws
 
-/// Rows of UTF-8 text; invalid UTF-8 is a failure, not replaced.
-public struct StringFormat: DeserializationSchema, SerializationSchema {
-    @inlinable public init() {}
-    @inlinable
-    public func decode(_ bytes: UnsafeRawBufferPointer) throws -> String {
-        guard let text = String(validating: bytes, as: UTF8.self) else { throw DecodingFailure("invalid UTF-8", offset: 0) }
-        return text
-    }
-    @inlinable
-    public func encode(_ row: String, into writer: inout ByteWriter) {
-        var text = row
-        text.withUTF8 { writer.writeBytes(UnsafeRawBufferPointer($0)) }
-    }
-}
-
-/// Weir's own binary form, behind the fingerprint of its schema: rows of another shape are refused instead of misread.
-///
-///     | schema fingerprint: u64 | value |        little-endian
-public struct BinaryFormat<Row: BinaryCodable>: DeserializationSchema, SerializationSchema {
-    @usableFromInline let fingerprint: UInt64
-
-    @inlinable
-    public init(_ type: Row.Type = Row.self) { fingerprint = Row.schema.fingerprint }
-
-    @inlinable
-    public func decode(_ bytes: UnsafeRawBufferPointer) throws -> Row {
-        var reader = ByteReader(bytes)
-        guard try reader.readU64() == fingerprint else { throw wrongSchema() }
-        let row = try Row(from: &reader)
-        try reader.expectEnd()
-        return row
-    }
-
-    @usableFromInline @inline(never)
-    func wrongSchema() -> DecodingFailure {
-        DecodingFailure("a record of another schema than \(Row.schema.canonical)", offset: 0)
-    }
-
-    @inlinable
-    public func encode(_ row: Row, into writer: inout ByteWriter) {
-        writer.writeU64(fingerprint)
-        row.encode(into: &writer)
-    }
-}
-
-/// One JSON document a record.
-public struct JSONFormat<Row: JSONRecord>: DeserializationSchema, SerializationSchema {
-    /// Whether unknown and duplicate fields are failures. Without, the former are skipped and the last of the latter counts.
-    public let isStrict: Bool
-
-    @inlinable
-    public init(_ type: Row.Type = Row.self, strict: Bool = false) { isStrict = strict }
-
-    /// - Throws: ``JSONFailure``.
-    @inlinable
-    public func decode(_ bytes: UnsafeRawBufferPointer) throws -> Row {
-        var reader = JSONReader(bytes, strict: isStrict)
-        let row = try Row(json: &reader)
-        try reader.finish()
-        return row
-    }
-
-    @inlinable
-    public func encode(_ row: Row, into writer: inout ByteWriter) {
-        var json = JSONWriter(writer)
-        row.encode(json: &json)
-        writer = json.bytes
-    }
-}
-
-extension DeserializationSchema {
-    /// JSON documents. Lenient unless `strict`: see ``JSONFormat/isStrict``.
-    @inlinable
-    public static func json<T>(_ type: T.Type, strict: Bool = false) -> JSONFormat<T> where Self == JSONFormat<T> {
-        JSONFormat(type, strict: strict)
-    }
-
-    /// Weir's own binary form.
-    @inlinable
-    public static func binary<T>(_ type: T.Type) -> BinaryFormat<T> where Self == BinaryFormat<T> { BinaryFormat(type) }
-}
-
-extension DeserializationSchema where Self == StringFormat {
-    /// UTF-8 text.
-    @inlinable public static var string: StringFormat { StringFormat() }
-}
-
-extension DeserializationSchema where Self == BytesFormat {
-    /// Raw bytes.
-    @inlinable public static var bytes: BytesFormat { BytesFormat() }
+    /// Appends one row's bytes, without a delimiter. Called on the slot's thread: it must not wait.
+    ///
+    /// - Throws: Why the row has no bytes in the format; what was appended is then worth nothing. The job fails with it.
+    func encode(_ row: Row, into writer: inout ByteWriter) throws
 }
 
 extension SerializationSchema {
-    /// JSON documents, without whitespace.
-    @inlinable
-    public static func json<T>(_ type: T.Type) -> JSONFormat<T> where Self == JSONFormat<T> { JSONFormat(type) }
-
-    /// Weir's own binary form.
-    @inlinable
-    public static func binary<T>(_ type: T.Type) -> BinaryFormat<T> where Self == BinaryFormat<T> { BinaryFormat(type) }
+    public func prepare() throws {}
 }
 
-extension SerializationSchema where Self == StringFormat {
-    /// UTF-8 text.
-    @inlinable public static var string: StringFormat { StringFormat() }
-}
+/// A schema that has been asked for and has not come yet: what ``DeserializationSchema/decode(_:)`` throws so as not to wait for it.
+public struct SchemaPending: Error, Sendable, CustomStringConvertible {
+    /// What is being waited for, for people: `schema 17 of http://localhost:8081`.
+    public let subject: String
+    private let subscribe: @Sendable (@escaping @Sendable () -> Void) -> Void
 
-extension SerializationSchema where Self == BytesFormat {
-    /// Raw bytes.
-    @inlinable public static var bytes: BytesFormat { BytesFormat() }
+    /// - Parameter subscribe: Keeps a call-back and calls it once, from any thread, when decoding again is worth it; at once if it is by now.
+    public init(_ subject: String, subscribe: @escaping @Sendable (@escaping @Sendable () -> Void) -> Void) {
+        self.subject = subject
+        self.subscribe = subscribe
+    }
+
+    /// Calls `body` once, from any thread, when decoding again is worth it: the schema has come, or it is known why it does not.
+    public func whenReady(_ body: @escaping @Sendable () -> Void) { subscribe(body) }
+
+    public var description: String { "waiting for \(subject)" }
 }

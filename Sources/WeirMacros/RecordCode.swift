@@ -132,6 +132,53 @@ struct RecordCode {
         return arguments.joined(separator: ", ")
     }
 
+    // MARK: Fields
+
+    var fieldwise: String {
+        """
+        extension \(typeName): FieldCodable {
+            \(access)static let fieldType = FieldType.record(
+                name: "\(typeName)",
+                fields: [
+                    \(fields.map { fieldType($0) }.joined(separator: "\n            "))
+                ])
+
+            \(access)init<Source: FieldReader>(fields reader: inout Source) throws(FormatFailure) {
+        \(indented(reading, by: 8))
+            }
+
+            \(access)func encode<Target: FieldWriter>(fields writer: inout Target) throws(FormatFailure) {
+        \(indented(writing, by: 8))
+            }
+        }
+        """
+    }
+
+    private func fieldType(_ field: RecordField) -> String {
+        "FieldType.Field(\"\(field.jsonName)\", FieldType.of { (record: Self) in record.\(field.property) }, hasDefault: \(field.hasDefault)),"
+    }
+
+    private var reading: [String] {
+        var lines = fields.indices.map { "var value\($0) = Source.unread { (record: Self) in record.\(fields[$0].property) }" }
+        lines += ["var place = try reader.beginRecord()", "fields: while true {", "    switch try reader.nextField(&place) {"]
+        for index in fields.indices { lines += ["    case \(index): try reader.read(into: &value\(index))"] }
+        lines += ["    default: break fields", "    }", "}"]
+        for (index, field) in fields.enumerated() {
+            if field.hasDefault {
+                lines.append("if let value\(index) { self.\(field.property) = value\(index) }")
+            } else {
+                lines.append("self.\(field.property) = try reader.required(value\(index), \"\(field.jsonName)\", of: \"\(typeName)\")")
+            }
+        }
+        return lines
+    }
+
+    private var writing: [String] {
+        var lines = ["var place = try writer.beginRecord()", "while true {", "    switch try writer.nextField(&place) {"]
+        for (index, field) in fields.enumerated() { lines.append("    case \(index): try self.\(field.property).encode(fields: &writer)") }
+        return lines + ["    default: return", "    }", "}"]
+    }
+
     private func indented(_ lines: [String], by count: Int) -> String {
         lines.map { String(repeating: " ", count: count) + $0 }.joined(separator: "\n")
     }

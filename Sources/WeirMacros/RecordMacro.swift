@@ -2,7 +2,7 @@ public import SwiftSyntax
 import SwiftSyntaxBuilder
 public import SwiftSyntaxMacros
 
-/// Makes a struct conform to `Record` and `JSONRecord`: one extension for each that it does not conform to already.
+/// Makes a struct conform to `Record`, `JSONRecord` and `FieldCodable`: one extension for each that it does not conform to already.
 public struct RecordMacro: ExtensionMacro {
     public static func expansion(
         of node: AttributeSyntax, attachedTo declaration: some DeclGroupSyntax, providingExtensionsOf type: some TypeSyntaxProtocol,
@@ -36,6 +36,9 @@ public struct RecordMacro: ExtensionMacro {
         if wanted.contains("Record") || wanted.contains("WeirBase.Record") { extensions.append(DeclSyntax(stringLiteral: code.binary)) }
         if wanted.contains("JSONRecord") || wanted.contains("WeirFormats.JSONRecord") {
             extensions.append(DeclSyntax(stringLiteral: code.json))
+        }
+        if wanted.contains("FieldCodable") || wanted.contains("WeirFormats.FieldCodable") {
+            extensions.append(DeclSyntax(stringLiteral: code.fieldwise))
         }
         return extensions.compactMap { $0.as(ExtensionDeclSyntax.self) }
     }

@@ -24,6 +24,14 @@ public protocol StreamSourceDescriptor<Row>: Sendable {
     /// - Throws: What is wrong and what to do about it. The job is refused with this and every other problem of its graph.
     func validate() throws
 
+    /// What of the outside world the source wants for itself alone.
+    var claims: [ResourceClaim] { get }
+
+    /// Checks, when the job is submitted and before anything is deployed, what only a connection shows. May block for some seconds.
+    ///
+    /// - Returns: What is wrong or doubtful, in words. Nothing of the world is changed.
+    func preflight(_ setup: PreflightSetup) -> [PreflightFinding]
+
     /// Makes the source of one subtask. Called in the worker, on the thread that deploys, before any element flows.
     ///
     /// The source emits rows through `setup.output` and must follow `setup.watermarks`: it stamps rows with
@@ -34,6 +42,8 @@ public protocol StreamSourceDescriptor<Row>: Sendable {
 extension StreamSourceDescriptor {
     public var parallelismMax: Int? { nil }
     public func validate() throws {}
+    public var claims: [ResourceClaim] { [] }
+    public func preflight(_ setup: PreflightSetup) -> [PreflightFinding] { [] }
 }
 
 /// What a source is told when it is made. Which subtask of how many it is, ``AnyOperator/open(_:)`` tells.
@@ -70,6 +80,12 @@ public protocol StreamSinkDescriptor<Row>: Sendable {
     /// - Throws: What is wrong and what to do about it. The job is refused with this and every other problem of its graph.
     func validate() throws
 
+    /// What of the outside world the sink wants for itself alone.
+    var claims: [ResourceClaim] { get }
+
+    /// As ``StreamSourceDescriptor/preflight(_:)``.
+    func preflight(_ setup: PreflightSetup) -> [PreflightFinding]
+
     /// Makes the operator that writes, for one subtask. It takes `Batch<Row>` at input 0 and owns each batch it is given.
     func makeSink(_ setup: SinkSetup) throws -> AnyOperator
 }
@@ -77,6 +93,8 @@ public protocol StreamSinkDescriptor<Row>: Sendable {
 extension StreamSinkDescriptor {
     public var parallelismMax: Int? { nil }
     public func validate() throws {}
+    public var claims: [ResourceClaim] { [] }
+    public func preflight(_ setup: PreflightSetup) -> [PreflightFinding] { [] }
 }
 
 /// What a sink is told when it is made. Which subtask of how many it is, ``AnyOperator/open(_:)`` tells.

@@ -27,7 +27,8 @@ extension JobContext {
             NodeDescription(
                 operation: "source", uid: uid, name: descriptor.name, kind: .source, inputs: [], place: place,
                 signature: "-> \(Source.Row.self)", rowType: "\(Source.Row.self)", code: code, parallelismMax: descriptor.parallelismMax,
-                generatesWatermarks: watermarks.generatesWatermarks, validate: { try descriptor.validate() }))
+                generatesWatermarks: watermarks.generatesWatermarks, validate: { try descriptor.validate() },
+                claims: { descriptor.claims }, preflight: { descriptor.preflight($0) }))
         return DataStream(job: self, node: node)
     }
 }

@@ -93,12 +93,22 @@ public final class JobContext {
                 graph.edges.append(edge(from: input, to: Int32(index), node, &problems))
             }
         }
+        let conflicts = ClaimConflict.all(in: nodes)
+        problems += conflicts.filter { $0.claim.severity == .error }.map(\.message)
         if !nodes.isEmpty, !nodes.contains(where: { $0.kind == .sink }) {
             let last = nodes.indices.last { !isConsumed[$0] } ?? 0
             problems.append("\(nodes[last].place): the job has no sink: end \(nodes[last].title) with .sink(to:uid:) or .discard()")
         }
         if !problems.isEmpty { throw GraphError(problems) }
-        return JobProgram(graph: graph, jobGraph: try graph.jobGraph(), settings: settings, operators: try operators(uids))
+        let checks = nodes.enumerated().compactMap { index, node in
+            node.preflight.map {
+                Preflight.Check(title: node.title, uid: uids[index], name: node.name, parallelism: width(of: node), run: $0)
+            }
+        }
+        let warnings = conflicts.filter { $0.claim.severity == .warning }.map { PreflightFinding(.warning, $0.message) }
+        return JobProgram(
+            graph: graph, jobGraph: try graph.jobGraph(), settings: settings, operators: try operators(uids),
+            preflight: Preflight(checks: checks, shared: warnings, jobSettings: settings))
     }
 
     private func operators(_ uids: [String]) throws -> OperatorTable {
@@ -207,6 +217,8 @@ package struct JobProgram: Sendable {
     package let settings: [String: String]
     /// The operators' code, by stream node id.
     package let operators: OperatorTable
+    /// The connectors' checks at submission.
+    package let preflight: Preflight
 }
 
 /// A line of the job's program.
@@ -245,6 +257,8 @@ struct NodeDescription {
     var generatesWatermarks = false
     var needsEventTime = false
     var validate: (() throws -> Void)?
+    var claims: () -> [ResourceClaim] = { [] }
+    var preflight: (@Sendable (PreflightSetup) -> [PreflightFinding])?
 
     var title: String { kind == .source ? "source \"\(name)\"" : kind == .sink ? "sink \"\(name)\"" : "\"\(name)\"" }
 }

@@ -20,7 +20,7 @@ extension DataStream {
             NodeDescription(
                 operation: "sink", uid: uid, name: descriptor.name, kind: .sink, inputs: inputs, place: Place(file, line),
                 signature: "\(Row.self) ->", rowType: "", code: code, parallelismMax: descriptor.parallelismMax,
-                validate: { try descriptor.validate() }))
+                validate: { try descriptor.validate() }, claims: { descriptor.claims }, preflight: { descriptor.preflight($0) }))
         return StreamSink(job: job, node: node)
     }
 

@@ -72,7 +72,7 @@ struct DeploymentBuilder {
                     slot,
                     TaskPlan(
                         attempt: TaskAttempt(epoch: epoch, subtask: subtask), graph: graph, inputs: inputs, outputs: outputs, isCheckpointed: true,
-                        restore: restore)
+                        restore: restore, settings: message.options)
                 ))
         }
         return plans

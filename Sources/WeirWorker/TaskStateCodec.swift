@@ -22,7 +22,10 @@ package enum TaskStateCodec {
     private static let version: UInt16 = 1
 
     /// Runs the encoding of every part: off the slot's thread. A subtask without state gives no bytes at all.
+    ///
+    /// - Parameter snapshot: With nothing deferred: see `TaskSnapshot.resolve(_:)`.
     package static func encode(_ snapshot: TaskSnapshot) throws(JobFailure) -> [UInt8] {
+        precondition(snapshot.operators.allSatisfy(\.deferred.isEmpty), "deferred state is resolved before it is encoded")
         let operators = snapshot.operators.filter { !$0.keyed.isEmpty || !$0.operatorState.isEmpty }
         guard !operators.isEmpty else { return [] }
         var writer = ByteWriter(capacity: 64 << 10)

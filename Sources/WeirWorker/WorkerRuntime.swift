@@ -1,3 +1,4 @@
+internal import CoreMetrics
 internal import Dispatch
 package import Logging
 internal import Synchronization
@@ -43,6 +44,7 @@ package final class WorkerRuntime: @unchecked Sendable {  // `state` by its lock
     private let clock: any WeirClock
     private let reports: any WorkerReports
     private let state = Mutex(State())
+    private let metricsExport: Mutex<MetricsExport>
     /// Writes snapshots, one after the other: their files compete for one disk.
     private let writing = DispatchQueue(label: "weir.worker.checkpoints")
     private let reading = DispatchQueue(label: "weir.worker.restore")
@@ -58,6 +60,8 @@ package final class WorkerRuntime: @unchecked Sendable {  // `state` by its lock
         self.clock = clock
         self.reports = reports
         self.logger = logger
+        metricsExport = Mutex(
+            MetricsExport(jobName: program.jobGraph.name, taskManager: taskManager, factory: MetricsSystem.factory))
     }
 
     // MARK: From the JobManager
@@ -269,16 +273,21 @@ package final class WorkerRuntime: @unchecked Sendable {  // `state` by its lock
         report(subtask, epoch, .failed, failure: JobFailure(domain: .system, recovery: .restart, message: "a data connection is lost", cause: reason))
     }
 
-    /// Metrics of all tasks now.
+    /// Metrics of all tasks, their times since the last call; published through swift-metrics, too.
     package func metrics() -> WireTaskMetricsReport? {
         let (slots, attempt) = state.withLock { ($0.slots, $0.attempt) }
         guard let attempt else { return nil }
         var message = WireTaskMetricsReport()
         message.job = job.description
         message.epoch = attempt.epoch.rawValue
+        let names = Dictionary(program.jobGraph.vertices.map { ($0.id, $0.name) }, uniquingKeysWith: { first, _ in first })
+        var samples: [MetricsExport.Sample] = []
         for thread in slots {
-            for (task, metrics) in thread.slot.metrics where task.epoch == attempt.epoch { message.tasks.append(metrics.wire(of: task.subtask)) }
+            for (task, metrics) in thread.slot.metrics where task.epoch == attempt.epoch {
+                samples.append(.init(attempt: task, taskName: names[task.subtask.vertex] ?? "", metrics: TaskSample(metrics)))
+            }
         }
+        message.tasks = metricsExport.withLock { $0.publish(samples) }
         return message.tasks.isEmpty ? nil : message
     }
 }
@@ -334,16 +343,19 @@ extension WorkerRuntime: SlotListener {
         reports.send(.declineCheckpoint, encoded(message))
     }
 
-    /// Encodes a snapshot and writes its file on the writing queue. Small states travel inside the message.
+    /// Encodes a snapshot, once all of it is there, and writes its file on the writing queue. Small states travel inside the message.
     private func write(_ task: TaskAttempt, _ snapshot: TaskSnapshot, then: @escaping @Sendable (Result<WireStateHandle, JobFailure>) -> Void) {
-        let directory = state.withLock { $0.attempt?.epoch == task.epoch ? $0.attempt?.directory : nil }
-        guard let directory else { return }  // Of an attempt that is over: nobody waits for it.
-        writing.async { [job] in
-            do throws(JobFailure) {
-                let bytes = try TaskStateCodec.encode(snapshot)
-                then(.success(try StateFiles.write(bytes, checkpoint: snapshot.checkpoint.rawValue, task: task, job: job, below: directory)))
-            } catch {
-                then(.failure(error))
+        snapshot.resolve { [self] resolved in
+            let directory = state.withLock { $0.attempt?.epoch == task.epoch ? $0.attempt?.directory : nil }
+            guard let directory else { return }  // Of an attempt that is over: nobody waits for it.
+            writing.async { [job] in
+                do throws(JobFailure) {
+                    let snapshot = try resolved.get()
+                    let bytes = try TaskStateCodec.encode(snapshot)
+                    then(.success(try StateFiles.write(bytes, checkpoint: snapshot.checkpoint.rawValue, task: task, job: job, below: directory)))
+                } catch {
+                    then(.failure(error))
+                }
             }
         }
     }

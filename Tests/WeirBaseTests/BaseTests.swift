@@ -152,4 +152,13 @@ import WeirBase
         try configuration.merge(["kafka.sasl.password": "hunter2"], origin: "f")
         #expect(configuration.effective.first { $0.name == "kafka.sasl.password" }?.value == "******")
     }
+
+    @Test func aKeyThatEndsInAStarStandsForAllBelow() throws {
+        var configuration = Configuration(keys: [ConfigurationKey("kafka.*", .string, default: "", "")])
+        try configuration.merge(["kafka.property.linger.ms": "5", "kafka.readings.property.sasl.password": "hush"], origin: "-D")
+        #expect(configuration.settings(below: "kafka.").count == 2)
+        #expect(configuration.effective.map(\.value) == ["5", "******"])
+        #expect(throws: ConfigurationError.self) { try configuration.merge(["kafka.": "x"], origin: "-D") }
+        #expect(throws: ConfigurationError.self) { try configuration.merge(["kafk.property.a": "x"], origin: "-D") }
+    }
 }

@@ -50,6 +50,22 @@ private final class StubRunner: ProgramRunner {
         #expect(invocation.arguments == ["--x", "1"])
     }
 
+    @Test func theConnectorsChecksAreAskedForWithTheOptionsAndTheirWarningsPassedOn() throws {
+        let runner = StubRunner(
+            .exited(0), output: try described(), standardError: "noise\nwarning: the group \"g\" has members\nwarning: old broker\n")
+        var warnings: [String] = []
+        _ = try JobSubmission(binary: "/bin/job", options: ["kafka.property.sasl.password": "a\"b\n"])
+            .describe(runner: runner, isChecked: true) { warnings.append($0) }
+        #expect(warnings == ["warning: the group \"g\" has members", "warning: old broker"])
+        let environment = try #require(runner.invocations.first?.environment)
+        #expect(environment["WEIR_PREFLIGHT"] == "1")
+        let options = try JSONDecoder().decode([String: String].self, from: Data(try #require(environment["WEIR_JOB_OPTIONS"]).utf8))
+        #expect(options == ["kafka.property.sasl.password": "a\"b\n"])
+        let refused = failure(StubRunner(.exited(66), standardError: "error: the Kafka topic \"a\" does not exist"))
+        #expect(refused?.message == "the job cannot run as things are")
+        #expect(refused?.hint.contains("--skip-preflight") == true)
+    }
+
     @Test func relativePathsBecomeAbsolute() throws {
         let runner = StubRunner(.exited(0), output: try described())
         let submission = try JobSubmission(binary: "job", restorePath: "chk-3").describe(runner: runner)

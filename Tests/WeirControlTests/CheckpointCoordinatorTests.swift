@@ -121,6 +121,16 @@ private func checkpoint(_ value: UInt64, files: [String], isOwned: Bool = true) 
 }
 
 @Suite struct CheckpointCompletionTests {
+    @Test func theTasksHearOfCheckpointsThatAreGivenUpWithThem() {
+        var bench = Bench { $0.maxConcurrent = 2 }
+        _ = bench.tick(at: 10)
+        _ = bench.acknowledge(1, state(source, "1-source"), at: 11)
+        _ = bench.acknowledge(1, state(sink, "1-sink"), at: 11)
+        _ = bench.tick(at: 20)
+        let aborted = bench.coordinator.stop().compactMap { if case .notifyAborted(let id) = $0 { id } else { nil } }
+        #expect(aborted == [id(2)], "checkpoint 1 is being published: it may come to exist")
+    }
+
     @Test func itIsPublishedOnceAllHaveAcknowledgedAndAnnouncedOnceDurable() {
         var bench = Bench()
         _ = bench.tick(at: 10)
@@ -371,5 +381,15 @@ private func checkpoint(_ value: UInt64, files: [String], isOwned: Bool = true) 
     @Test func beforeTheTasksRunItIsRefused() {
         var bench = Bench(starts: false)
         #expect(bench.coordinator.trigger(savepoint, now: seconds(1)).contains { if case .savepointFailed = $0 { true } else { false } })
+    }
+
+    @Test func noCheckpointIsBegunBehindOneThatEndsTheJob() {
+        var bench = Bench()
+        let last = CheckpointCoordinator.Savepoint(request: RequestID(9), directory: "/s", cancelAfter: true)
+        _ = bench.coordinator.trigger(last, now: seconds(1))
+        #expect(bench.tick(at: 10).isEmpty)
+        // It failed, and the job goes on: so do its checkpoints.
+        let effects = Bench.quiet(bench.coordinator.decline(id(1), by: sink, reason: "full", now: seconds(12)))
+        #expect(effects.contains(.trigger(id(2), .periodic, sources: [source])))
     }
 }

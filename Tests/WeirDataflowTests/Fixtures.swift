@@ -61,6 +61,7 @@ final class Trace: Sendable {
         case aborted(UInt64)
         case end
         case closed
+        case cancel
         case time(Int64)
     }
     private let list = Mutex<[Event]>([])
@@ -128,16 +129,29 @@ final class ScriptedSource: AnySource {
     }
 }
 
+/// What a probe waits for, as the test says.
+final class Hold: Sendable {
+    let isReady = Atomic<Bool>(true)
+    let isSettled = Atomic<Bool>(true)
+    let fails = Atomic<Bool>(false)
+    /// State that the snapshots of the probe wait for.
+    let deferred = Mutex<[UInt64: DeferredState]>([:])
+    /// Called while a row is being handled.
+    let onRow = Mutex<(@Sendable (OperatorContext?) -> Void)?>(nil)
+}
+
 /// Records all calls and passes rows on. The state is the rows seen so far.
 final class Probe: AnyOperator {
     let collector: Collector<Int64>
     let trace: Trace
     let failsAt: Int64?
     let callsBack: Bool
+    let hold: Hold?
     private var context: OperatorContext?
     private var seen: [Int64] = []
-    init(_ collector: Collector<Int64>, trace: Trace, failsAt: Int64? = nil, callsBack: Bool = false) {
+    init(_ collector: Collector<Int64>, trace: Trace, failsAt: Int64? = nil, callsBack: Bool = false, hold: Hold? = nil) {
         self.callsBack = callsBack
+        self.hold = hold
         self.collector = collector
         self.trace = trace
         self.failsAt = failsAt
@@ -153,12 +167,22 @@ final class Probe: AnyOperator {
         for row in 0..<batch.count {
             if batch.rows[row] == failsAt { throw Broken() }
             trace.add(.row(batch.rows[row]))
+            hold?.onRow.withLock { $0 }?(context)
             seen.append(batch.rows[row])
             if callsBack { context?.callBack(atProcessingTime: batch.rows[row]) }
         }
         try collector.emit(batch)
     }
     override func advanceWatermark(_ watermark: Int64) { trace.add(.watermark(watermark)) }
+    override func isReady() throws -> Bool {
+        if hold?.fails.load(ordering: .relaxed) == true { throw Broken() }
+        return hold?.isReady.load(ordering: .relaxed) ?? true
+    }
+    override func cancel() { trace.add(.cancel) }
+    override func isSettled() throws -> Bool {
+        if hold?.fails.load(ordering: .relaxed) == true { throw Broken() }
+        return hold?.isSettled.load(ordering: .relaxed) ?? true
+    }
     override func inputStatus(idle: Bool) { trace.add(.idle(idle)) }
     override func processingTime(_ now: Int64) { trace.add(.time(now)) }
     override func snapshot(into builder: SnapshotBuilder) {
@@ -166,6 +190,11 @@ final class Probe: AnyOperator {
         var writer = ByteWriter()
         for row in seen { writer.writeI64(row) }
         builder.addKeyed("seen", keyGroups: 0..<128, EncodedStatePart(writer.finish()))
+        if let hold {
+            let state = DeferredState()
+            hold.deferred.withLock { $0[builder.checkpoint] = state }
+            builder.addList("deferred", state)
+        }
     }
     override func checkpointCompleted(_ checkpoint: UInt64) { trace.add(.completed(checkpoint)) }
     override func checkpointAborted(_ checkpoint: UInt64) { trace.add(.aborted(checkpoint)) }
@@ -249,7 +278,7 @@ struct Harness {
     /// A source vertex of some subtasks and a probe vertex with its subtasks, joined by a rebalance edge; or both in one chain.
     init(
         scripts: [[ScriptedSource.Step]], chained: Bool = false, failsAt: Int64? = nil, isCheckpointed: Bool = true, capacity: Int = 16,
-        remote: Bool = false, partitioner: Partitioner = .rebalance, callsBack: Bool = false, sinks: Int = 1,
+        remote: Bool = false, partitioner: Partitioner = .rebalance, callsBack: Bool = false, sinks: Int = 1, hold: Hold? = nil,
         restore: [OperatorID: RestoredState]? = nil
     ) {
         let trace = trace
@@ -258,7 +287,9 @@ struct Harness {
         let source = TypedNode<Int64>(nodeID: 1, operations: operations) { collector in
             ScriptedSource(collector, script: scripts[next.add(1, ordering: .relaxed).oldValue % scripts.count])
         }
-        let probe = TypedNode<Int64>(nodeID: 2, operations: operations) { Probe($0, trace: trace, failsAt: failsAt, callsBack: callsBack) }
+        let probe = TypedNode<Int64>(nodeID: 2, operations: operations) {
+            Probe($0, trace: trace, failsAt: failsAt, callsBack: callsBack, hold: hold)
+        }
         let sourceNode = JobNode(id: 1, uid: "source", name: "source", kind: .source)
         let probeNode = JobNode(id: 2, uid: "probe", name: "probe", kind: .sink)
         let edge = JobEdge(id: 0, from: VertexID(0), fromNode: 1, to: VertexID(1), partitioner: partitioner)

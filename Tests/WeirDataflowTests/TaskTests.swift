@@ -152,7 +152,7 @@ import WeirGraph
         harness.slot.submit(.cancel(Epoch(1)))
         harness.run()
         for attempt in harness.attempts { #expect(harness.recorder.states(attempt).last == .canceled) }
-        #expect(harness.trace.events == [.row(1), .closed])
+        #expect(harness.trace.events == [.row(1), .cancel, .closed])
         #expect(harness.slot.isEmpty && harness.slot.metrics.isEmpty)
     }
 

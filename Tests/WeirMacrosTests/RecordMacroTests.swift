@@ -13,14 +13,15 @@ private func expanded(_ source: String) -> (text: String, messages: [String]) {
     let file = Parser.parse(source: source)
     let context = BasicMacroExpansionContext(sourceFiles: [file: .init(moduleName: "Test", fullFilePath: "Test.swift")])
     let macros: [String: MacroSpec] = [
-        "Record": MacroSpec(type: RecordMacro.self, conformances: ["Record", "JSONRecord"]), "Field": MacroSpec(type: FieldMacro.self),
+        "Record": MacroSpec(type: RecordMacro.self, conformances: ["Record", "JSONRecord", "FieldCodable"]),
+        "Field": MacroSpec(type: FieldMacro.self),
     ]
     let result = file.expand(macroSpecs: macros) { BasicMacroExpansionContext(sharingWith: context, lexicalContext: $0.allMacroLexicalContexts()) }
     return (result.description, context.diagnostics.map(\.message))
 }
 
 @Suite struct RecordMacroTests {
-    @Test func writesTwoExtensions() {
+    @Test func writesTheExtensions() {
         let (text, messages) = expanded(
             """
             @Record

@@ -20,7 +20,9 @@ package final class LocalExecutor {
     ///   - program: As built by ``JobContext/build()``.
     ///   - snapshot: What to restore; possibly taken at another parallelism.
     /// - Throws: `JobFailure` if an operator cannot be made, opened or restored.
-    package init(_ program: JobProgram, clock: any WeirClock, restoring snapshot: LocalSnapshot? = nil) throws {
+    package init(
+        _ program: JobProgram, clock: any WeirClock, restoring snapshot: LocalSnapshot? = nil, settings: [String: String] = [:]
+    ) throws {
         self.program = program
         self.clock = clock
         let graph = program.jobGraph
@@ -32,7 +34,8 @@ package final class LocalExecutor {
         let channels = LocalChannels(graph)
         for subtask in graph.subtasks {
             let restore = snapshot.map { $0.restored(for: subtask, in: graph) }
-            slots[Int(subtask.index)].submit(.deploy(channels.plan(TaskAttempt(epoch: epoch, subtask: subtask), restore: restore)))
+            slots[Int(subtask.index)].submit(
+                .deploy(channels.plan(TaskAttempt(epoch: epoch, subtask: subtask), restore: restore, settings: settings)))
         }
         checkpoint = snapshot?.checkpoint ?? 0
         for slot in slots { _ = slot.runOnce() }
@@ -158,7 +161,7 @@ private struct LocalChannels {
         }
     }
 
-    func plan(_ attempt: TaskAttempt, restore: [OperatorID: RestoredState]?) -> TaskPlan {
+    func plan(_ attempt: TaskAttempt, restore: [OperatorID: RestoredState]?, settings: [String: String]) -> TaskPlan {
         let index = Int(attempt.subtask.index)
         var inputs: [TaskPlan.Input] = []
         var outputs: [TaskPlan.Output] = []
@@ -171,7 +174,7 @@ private struct LocalChannels {
                 inputs.append(.init(edge: edge, channels: ends.map { .local($0) }))
             }
         }
-        return TaskPlan(attempt: attempt, graph: graph, inputs: inputs, outputs: outputs, isCheckpointed: true, restore: restore)
+        return TaskPlan(attempt: attempt, graph: graph, inputs: inputs, outputs: outputs, isCheckpointed: true, restore: restore, settings: settings)
     }
 }
 
@@ -196,7 +199,14 @@ private final class EventLog: SlotListener {
     }
 
     func snapshotTaken(_ task: TaskAttempt, barrier: Barrier, snapshot: TaskSnapshot) {
-        state.withLock { $0.snapshots[barrier.checkpoint, default: [:]][task.subtask] = snapshot }
+        snapshot.resolve { [self] resolved in
+            state.withLock { state in
+                switch resolved {
+                case .success(let snapshot): state.snapshots[barrier.checkpoint, default: [:]][task.subtask] = snapshot
+                case .failure(let failure): state.failure = state.failure ?? failure
+                }
+            }
+        }
     }
 
     func checkpointDeclined(_ task: TaskAttempt, checkpoint: CheckpointID, reason: String) {

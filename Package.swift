@@ -73,6 +73,7 @@ let package = Package(
         module("WeirTransport", ["WeirBase", "WeirWire", "CWeirSystem", logging, protobuf]),
         module("WeirStorage", ["WeirBase", "WeirDigest"]),
         module("WeirKafka", ["WeirBase", "WeirDataflow", "WeirStreams", "WeirFormats", "CRdKafka"]),
+        module("WeirBroker", ["WeirBase", "WeirDigest", "WeirKafkaWire", "WeirTransport", "CWeirSystem", "COpenSSL", logging]),
         module("WeirFiles", ["WeirBase", "WeirDataflow", "WeirStreams", "WeirFormats"]),
         // Floor 4
         module(
@@ -88,6 +89,7 @@ let package = Package(
         module(
             "WeirCLI",
             ["WeirBase", "WeirWire", "WeirTransport", "WeirConfiguration", "WeirDigest", "CWeirProcess", logging, protobuf, argumentParser]),
+        module("WeirBrokerCommand", ["WeirBase", "WeirBroker", logging, argumentParser]),
         // Floor 5
         module(
             "Weir",
@@ -97,7 +99,7 @@ let package = Package(
             ]),
         program("jobmanager", ["WeirJobManager", argumentParser]),
         program("taskmanager", ["WeirBase", "WeirTaskManager", "WeirConfiguration", logging, argumentParser]),
-        program("weir-cli", ["WeirCLI", argumentParser]),
+        program("weir-cli", ["WeirCLI", "WeirBrokerCommand", argumentParser]),
         program("TelemetryAggregate", ["Weir"], path: "Sources/Examples/TelemetryAggregate"),
         program("WordCount", ["Weir"], path: "Sources/Examples/WordCount"),
         // Development
@@ -118,6 +120,7 @@ let package = Package(
         tests("WeirTransportTests", ["WeirBase", "WeirWire", "WeirTransport", logging, protobuf]),
         tests("WeirStorageTests", ["WeirBase", "WeirStorage"]),
         tests("WeirKafkaTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirKafka", "CRdKafka"]),
+        tests("WeirBrokerTests", ["WeirBase", "WeirKafkaWire", "WeirTransport", "WeirBroker", "CRdKafka", logging]),
         tests("WeirFilesTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirFiles"]),
         tests("WeirKafkaTransactionsTests", ["WeirBase", "WeirKafkaWire", "WeirKafkaTransactions"]),
         tests("WeirArchitectureTests", []),

@@ -41,9 +41,8 @@ package enum KafkaMessage {
         var reader = reader
         let flexible = api.isFlexible(version)
         if flexible { try reader.skipTaggedFields() }
-        let body = try api.request.decode(&reader, version: version, flexible: flexible)
-        try reader.expectEnd()
-        return body
+        // Bytes behind the body are ignored, as Kafka does: librdkafka 2.16 leaves three of them behind a Metadata request for all topics.
+        return try api.request.decode(&reader, version: version, flexible: flexible)
     }
 
     /// A request, with its length before it, in pieces to be sent one after the other.

@@ -60,14 +60,25 @@ package struct RecordBatchHeader: Sendable, Equatable {
     ///
     /// - Throws: ``DecodingFailure`` when fewer bytes are left than the batch has, or what is there is no batch of format 2.
     package init(_ bytes: KafkaBytes, at offset: Int = 0) throws(DecodingFailure) {
+        try self.init(ofPartial: bytes, at: offset)
+        guard totalBytes <= bytes.count - offset else {
+            throw DecodingFailure(
+                "a record batch of length \(totalBytes - Self.lengthPrefixBytes) in \(bytes.count - offset) bytes", offset: offset + 8)
+        }
+    }
+
+    /// Reads the header of a batch whose end may not be there yet: of one that is read in pieces.
+    ///
+    /// - Throws: ``DecodingFailure`` when fewer bytes are left than a header has, or what is there is no batch of format 2.
+    package init(ofPartial bytes: KafkaBytes, at offset: Int) throws(DecodingFailure) {
         guard offset >= 0, bytes.count - offset >= Self.bytes else {
             throw DecodingFailure("a record batch of \(bytes.count - offset) bytes: its header has \(Self.bytes)", offset: offset)
         }
         let length: Int32 = bytes.load(at: offset + 8)
         let magic: Int8 = bytes.load(at: offset + Self.magicOffset)
         guard magic == 2 else { throw DecodingFailure("records of format \(magic); only format 2 is supported", offset: offset + Self.magicOffset) }
-        guard length >= Self.bytes - Self.lengthPrefixBytes, Int(length) + Self.lengthPrefixBytes <= bytes.count - offset else {
-            throw DecodingFailure("a record batch of length \(length) in \(bytes.count - offset) bytes", offset: offset + 8)
+        guard length >= Self.bytes - Self.lengthPrefixBytes else {
+            throw DecodingFailure("a record batch of length \(length)", offset: offset + 8)
         }
         baseOffset = bytes.load(at: offset)
         totalBytes = Int(length) + Self.lengthPrefixBytes

@@ -1,11 +1,11 @@
 import CWeirSystem
 import Glibc
-import Logging
+package import Logging
 
 /// A listening socket. Hands accepted connections to its owner on the loop's thread.
-final class Listener: EventHandler, @unchecked Sendable {
+package final class Listener: EventHandler, @unchecked Sendable {
     // @unchecked: after `open`, the state is touched by the loop's thread alone.
-    let address: SocketAddress
+    package let address: SocketAddress
     private let descriptor: Int32
     private let loop: EventLoop
     private let logger: Logger
@@ -16,7 +16,7 @@ final class Listener: EventHandler, @unchecked Sendable {
     /// Binds and listens; connections wait in the kernel until ``start(_:)``.
     ///
     /// - Important: Blocks while it resolves the name.
-    init(host: String, port: UInt16, loop: EventLoop, logger: Logger) throws(TransportFailure) {
+    package init(host: String, port: UInt16, loop: EventLoop, logger: Logger) throws(TransportFailure) {
         let candidates = try SocketAddress.resolve(host: host, port: port)
         var failure: TransportFailure?
         for candidate in candidates {
@@ -41,13 +41,13 @@ final class Listener: EventHandler, @unchecked Sendable {
     }
 
     /// Begins to accept. On the loop's thread.
-    func start(_ onAccept: @escaping (Int32, SocketAddress) -> Void) throws(TransportFailure) {
+    package func start(_ onAccept: @escaping (Int32, SocketAddress) -> Void) throws(TransportFailure) {
         self.onAccept = onAccept
         registration = try loop.register(descriptor, for: .readable, self)
     }
 
     /// On the loop's thread.
-    func stop() {
+    package func stop() {
         onAccept = nil
         guard let registration else { return }
         self.registration = nil
@@ -55,7 +55,7 @@ final class Listener: EventHandler, @unchecked Sendable {
         close(descriptor)
     }
 
-    func ready(_ events: IOEvents) {
+    package func ready(_ events: IOEvents) {
         // A bound per round keeps a flood of connections from starving those that are open.
         for _ in 0..<64 {
             guard let registration else { return }
@@ -82,5 +82,5 @@ final class Listener: EventHandler, @unchecked Sendable {
         }
     }
 
-    func loopStopped() { stop() }
+    package func loopStopped() { stop() }
 }

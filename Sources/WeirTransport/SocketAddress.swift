@@ -72,7 +72,7 @@ package struct SocketAddress: Sendable, CustomStringConvertible {
     }
 
     /// The address that a socket is bound to.
-    static func local(of descriptor: Int32) -> SocketAddress? {
+    package static func local(of descriptor: Int32) -> SocketAddress? {
         var result = SocketAddress()
         var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
         let code = withUnsafeMutablePointer(to: &result.storage) { pointer in

@@ -86,7 +86,7 @@ final class PlainTransport: Transport {
 }
 
 /// A transport registered with a loop: keeps what reads and writes wait for, and watches exactly that. Used on the loop's thread.
-final class StreamPort {
+package final class StreamPort {
     let loop: EventLoop
     private let transport: any Transport
     private var registration: RegistrationID?
@@ -95,18 +95,23 @@ final class StreamPort {
     private var watched: IOEvents = .readable
 
     /// The port holds the handler through the loop until ``close()``.
-    init(loop: EventLoop, transport: any Transport) {
+    package init(loop: EventLoop, transport: any Transport) {
         self.loop = loop
         self.transport = transport
     }
 
-    func attach(_ handler: any EventHandler) throws(TransportFailure) {
+    package func attach(_ handler: any EventHandler) throws(TransportFailure) {
         registration = try loop.register(transport.descriptor, for: watched, handler)
     }
 
-    var isOpen: Bool { registration != nil }
+    package var isOpen: Bool { registration != nil }
 
-    func read(into room: UnsafeMutableRawBufferPointer) -> IOOutcome {
+    /// Whether the descriptor is watched for input. One who pauses reads again after resuming: what came meanwhile may tell of itself or not.
+    package var isReadingPaused = false {
+        didSet { watch() }
+    }
+
+    package func read(into room: UnsafeMutableRawBufferPointer) -> IOOutcome {
         guard isOpen else { return .ended }
         let outcome = transport.read(into: room)
         if case .blocked(let events) = outcome { readWants = events } else { readWants = .readable }
@@ -114,7 +119,7 @@ final class StreamPort {
         return outcome
     }
 
-    func write(_ vectors: UnsafeBufferPointer<iovec>) -> IOOutcome {
+    package func write(_ vectors: UnsafeBufferPointer<iovec>) -> IOOutcome {
         guard isOpen else { return .ended }
         let outcome = transport.write(vectors)
         if case .blocked(let events) = outcome { writeWants = events } else { writeWants = [] }
@@ -122,10 +127,10 @@ final class StreamPort {
         return outcome
     }
 
-    func shouldRead(on events: IOEvents) -> Bool { !events.isDisjoint(with: readWants.union(.hangup)) }
-    func shouldWrite(on events: IOEvents) -> Bool { !events.isDisjoint(with: writeWants) }
+    package func shouldRead(on events: IOEvents) -> Bool { !events.isDisjoint(with: readWants.union(.hangup)) }
+    package func shouldWrite(on events: IOEvents) -> Bool { !events.isDisjoint(with: writeWants) }
 
-    func close() {
+    package func close() {
         guard let registration else { return }
         loop.deregister(registration)
         self.registration = nil
@@ -133,7 +138,7 @@ final class StreamPort {
     }
 
     private func watch() {
-        let wanted = readWants.union(writeWants)
+        let wanted = isReadingPaused ? writeWants : readWants.union(writeWants)
         guard wanted != watched, let registration else { return }
         watched = wanted
         loop.change(registration, to: wanted)

@@ -15,6 +15,15 @@ import WeirKafkaWire
             #expect(try KafkaMessage.decodeResponse(api, version: version, frame: answer.slice(from: 4)).correlationID == -3)
         }
     }
+
+    /// As librdkafka 2.16 sends it: the count of the null array has four bytes instead of one.
+    @Test func bytesBehindARequestAreIgnored() throws {
+        let frame = KafkaBytes(
+            [0, 3, 0, 12, 0, 0, 0, 3, 0, 7] + Array("rdkafka".utf8) + [0, 0, 0, 0, 0, 1, 0, 0])
+        let (_, reader) = try KafkaMessage.header(of: frame)
+        let request = try KafkaMessage.requestBody(reader, api: .of(.metadata), version: 12)
+        #expect(request.isNull("topics"))
+    }
 }
 
 /// The pieces of a message in one.

@@ -72,7 +72,7 @@ let package = Package(
         module("WeirConfiguration", ["WeirBase", "WeirControl", "Yams"]),
         module("WeirTransport", ["WeirBase", "WeirWire", "CWeirSystem", logging, protobuf]),
         module("WeirStorage", ["WeirBase", "WeirDigest"]),
-        module("WeirKafka", ["WeirBase", "WeirDataflow", "WeirStreams", "WeirFormats", "CRdKafka"]),
+        module("WeirKafka", ["WeirBase", "WeirDataflow", "WeirStreams", "WeirFormats", "CRdKafka", logging]),
         module("WeirBroker", ["WeirBase", "WeirDigest", "WeirKafkaWire", "WeirTransport", "CWeirSystem", "COpenSSL", logging]),
         module("WeirFiles", ["WeirBase", "WeirDataflow", "WeirStreams", "WeirFormats"]),
         // Floor 4
@@ -119,7 +119,9 @@ let package = Package(
         tests("WeirStreamsTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams"]),
         tests("WeirTransportTests", ["WeirBase", "WeirWire", "WeirTransport", logging, protobuf]),
         tests("WeirStorageTests", ["WeirBase", "WeirStorage"]),
-        tests("WeirKafkaTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirKafka", "CRdKafka"]),
+        tests(
+            "WeirKafkaTests",
+            ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirKafka", "WeirKafkaWire", "WeirBroker", "CRdKafka"]),
         tests("WeirBrokerTests", ["WeirBase", "WeirKafkaWire", "WeirTransport", "WeirBroker", "CRdKafka", logging]),
         tests("WeirFilesTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirFiles"]),
         tests("WeirKafkaTransactionsTests", ["WeirBase", "WeirKafkaWire", "WeirKafkaTransactions"]),

@@ -37,7 +37,37 @@ public struct KafkaProperties: Sendable, Equatable, CustomStringConvertible, Exp
 
     /// Whether the value must not be printed.
     public static func isSecret(_ key: String) -> Bool {
-        ["password", "secret", "key.pem", "oauthbearer.config", "token"].contains { key.contains($0) }
+        ["password", "secret", "key.pem", "oauthbearer.config", "token", "sasl.jaas"].contains { key.contains($0) }
+    }
+}
+
+extension KafkaProperties {
+    /// Lays the properties of a job's options over these: `kafka.property.NAME` for every client, and over it `kafka.UID.property.NAME` for the
+    /// source or sink with that uid.
+    func configured(by settings: [String: String], uid: String) -> KafkaProperties {
+        var result = self
+        for prefix in ["kafka.property.", "kafka.\(uid).property."] {
+            for (key, value) in settings where key.hasPrefix(prefix) && key.utf8.count > prefix.utf8.count {
+                result[String(key.dropFirst(prefix.count))] = value
+            }
+        }
+        return result
+    }
+
+    /// The options that are Kafka's and mean nothing to any operator, each with what is wrong.
+    ///
+    /// - Parameters:
+    ///   - uids: Of all operators of the job.
+    ///   - settings: The job's options.
+    package static func problems(with settings: [String: String], uids: [String]) -> [String] {
+        settings.keys.filter { $0.hasPrefix("kafka.") && !$0.hasPrefix("kafka.property.") }.sorted().compactMap { key in
+            guard let uid = uids.filter({ key.hasPrefix("kafka.\($0).") }).max(by: { $0.count < $1.count }) else {
+                return "\(key): no operator of the job has such a uid; there are \(uids.sorted().joined(separator: ", "))"
+            }
+            let rest = String(key.dropFirst("kafka.\(uid).".count))
+            if rest.hasPrefix("property.") || ["topics", "topic-pattern"].contains(rest) { return nil }
+            return "\(key): of an operator these can be set: kafka.\(uid).property.NAME, kafka.\(uid).topics, kafka.\(uid).topic-pattern"
+        }
     }
 }
 

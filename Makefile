@@ -3,7 +3,7 @@ SHELL := /bin/bash
 CONFIG ?= debug
 SWIFT_BUILD = swift build -c $(CONFIG)
 BIN = .build/$(CONFIG)
-APT_PACKAGES = librdkafka-dev libssl-dev pkg-config
+APT_PACKAGES = librdkafka-dev libssl-dev zlib1g-dev pkg-config
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 .PHONY: deps build build-tests test demo soak format lint proto clean

@@ -32,6 +32,7 @@ let package = Package(
     name: "weir",
     products: [
         .library(name: "Weir", targets: ["Weir"]),
+        .library(name: "WeirSchemaRegistry", targets: ["WeirSchemaRegistry"]),
         .executable(name: "weir", targets: ["weir-cli"]),
         .executable(name: "jobmanager", targets: ["jobmanager"]),
         .executable(name: "taskmanager", targets: ["taskmanager"]),
@@ -49,6 +50,7 @@ let package = Package(
         .target(name: "CWeirSystem"),
         .target(name: "CWeirProcess"),
         .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+        .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
         .systemLibrary(name: "CRdKafka", pkgConfig: "rdkafka", providers: [.apt(["librdkafka-dev"])]),
         module("WeirBase", ["CWeirHash"]),
         module("WeirDigest", ["COpenSSL"]),
@@ -65,7 +67,7 @@ let package = Package(
                 syntax("SwiftSyntax"), syntax("SwiftSyntaxBuilder"), syntax("SwiftSyntaxMacros"), syntax("SwiftDiagnostics"), syntax("SwiftParser"),
                 syntax("SwiftCompilerPlugin"),
             ], swiftSettings: settings),
-        module("WeirFormats", ["WeirBase", "WeirMacros"]),
+        module("WeirFormats", ["WeirBase", "WeirMacros", "CZlib"]),
         module("WeirStreams", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirFormats"]),
         module("WeirKafkaTransactions", ["WeirBase", "WeirKafkaWire"]),
         // Floor 3
@@ -74,6 +76,8 @@ let package = Package(
         module("WeirStorage", ["WeirBase", "WeirDigest"]),
         module("WeirKafka", ["WeirBase", "WeirDataflow", "WeirStreams", "WeirFormats", "CRdKafka", logging]),
         module("WeirBroker", ["WeirBase", "WeirDigest", "WeirKafkaWire", "WeirTransport", "CWeirSystem", "COpenSSL", logging]),
+        // A product of its own: whoever needs no registry does not load FoundationNetworking, and libcurl with it.
+        module("WeirSchemaRegistry", ["WeirBase", "WeirFormats"]),
         module("WeirFiles", ["WeirBase", "WeirDataflow", "WeirStreams", "WeirFormats"]),
         // Floor 4
         module(
@@ -116,6 +120,7 @@ let package = Package(
         tests("WeirSimulationTests", ["WeirSimulation"]),
         tests("WeirDataflowTests", ["WeirBase", "WeirGraph", "WeirDataflow"]),
         tests("WeirFormatsTests", ["WeirBase", "WeirFormats"]),
+        tests("WeirSchemaRegistryTests", ["WeirBase", "WeirFormats", "WeirSchemaRegistry"]),
         tests("WeirStreamsTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams"]),
         tests("WeirTransportTests", ["WeirBase", "WeirWire", "WeirTransport", logging, protobuf]),
         tests("WeirStorageTests", ["WeirBase", "WeirStorage"]),

@@ -70,8 +70,8 @@ public struct AvroFormat<Row: FieldCodable>: DeserializationSchema, Serializatio
     /// - Throws: ``FormatFailure`` where the schema cannot hold the row.
     @inlinable
     public func encode(_ row: Row, into writer: inout ByteWriter) throws {
-        var avro = AvroWriter(writer, plan: try writing.begin(&writer))
-        avro.bytes = writer
+        let plan = try writing.begin(&writer)
+        var avro = AvroWriter(writer, plan: plan)
         try row.encode(fields: &avro)
         writer = avro.bytes
     }
@@ -180,6 +180,8 @@ struct AvroWriting: Sendable {
     }
 
     private let plan: Result<AvroPlan, AvroSchemaFailure>
+    /// The plan, where nothing stands before the value.
+    @usableFromInline let bare: AvroPlan?
     private let schema: AvroSchema
     private let framing: AvroFraming
     private let header: [UInt8]
@@ -194,6 +196,7 @@ struct AvroWriting: Sendable {
         } catch {
             plan = .failure(error)
         }
+        if case .none = framing { bare = try? plan.get() } else { bare = nil }
         if case .singleObject = framing {
             header = [0xC3, 0x01] + withUnsafeBytes(of: schema.fingerprint.littleEndian) { [UInt8]($0) }
         } else {
@@ -210,8 +213,14 @@ struct AvroWriting: Sendable {
     }
 
     /// Writes what stands before the value.
-    @usableFromInline
+    @inlinable @inline(__always)
     func begin(_ writer: inout ByteWriter) throws -> Unmanaged<AvroPlan> {
+        if let bare { return Unmanaged.passUnretained(bare) }
+        return try beginFramed(&writer)
+    }
+
+    @usableFromInline @inline(never)
+    func beginFramed(_ writer: inout ByteWriter) throws -> Unmanaged<AvroPlan> {
         switch framing {
         case .none(_): break
         case .singleObject(_): writer.writeBytes(header)

@@ -32,6 +32,9 @@ public struct AvroReader: FieldReader {
         self.plan = plan
     }
 
+    /// Goes to the next of several values.
+    mutating func restart() { node = plan._withUnsafeGuaranteedRef { $0.root } }
+
     /// Throws unless everything was read.
     @inlinable @inline(__always)
     func finish() throws(FormatFailure) {

@@ -59,9 +59,17 @@ public struct AvroWriter: FieldWriter {
 
     @inlinable @inline(__always)
     mutating func writeLong(_ value: Int64) {
-        let bits = UInt64(bitPattern: value &<< 1 ^ value &>> 63)
-        if bits < 0x80 { return bytes.writeU8(UInt8(truncatingIfNeeded: bits)) }
-        bytes.writeVarint(bits)
+        var bits = UInt64(bitPattern: value &<< 1 ^ value &>> 63)
+        // Ten bytes at most, of which those that were not needed are given back.
+        let out = bytes.reserve(10)
+        var count = 0
+        while bits >= 0x80 {
+            out.storeBytes(of: UInt8(truncatingIfNeeded: bits) | 0x80, toByteOffset: count, as: UInt8.self)
+            bits &>>= 7
+            count &+= 1
+        }
+        out.storeBytes(of: UInt8(truncatingIfNeeded: bits), toByteOffset: count, as: UInt8.self)
+        bytes.truncate(to: bytes.count &- 9 &+ count)
     }
 
     @inlinable @inline(__always)

@@ -12,6 +12,7 @@ let settings: [SwiftSetting] = [
 
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let metrics = Target.Dependency.product(name: "CoreMetrics", package: "swift-metrics")
 let protobuf = Target.Dependency.product(name: "SwiftProtobuf", package: "swift-protobuf")
 
 func syntax(_ name: String) -> Target.Dependency { .product(name: name, package: "swift-syntax") }
@@ -40,6 +41,7 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
         .package(url: "https://github.com/apple/swift-protobuf", from: "1.39.0"),
         .package(url: "https://github.com/swiftlang/swift-syntax", from: "603.0.1"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
@@ -69,12 +71,12 @@ let package = Package(
             ], swiftSettings: settings),
         module("WeirFormats", ["WeirBase", "WeirMacros", "CZlib"]),
         module("WeirStreams", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirFormats"]),
-        module("WeirKafkaTransactions", ["WeirBase", "WeirKafkaWire"]),
+        module("WeirKafkaTransactions", ["WeirBase", "WeirKafkaWire", "CWeirSystem"]),
         // Floor 3
         module("WeirConfiguration", ["WeirBase", "WeirControl", "Yams"]),
         module("WeirTransport", ["WeirBase", "WeirWire", "CWeirSystem", logging, protobuf]),
         module("WeirStorage", ["WeirBase", "WeirDigest"]),
-        module("WeirKafka", ["WeirBase", "WeirDataflow", "WeirStreams", "WeirFormats", "CRdKafka", logging]),
+        module("WeirKafka", ["WeirBase", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirKafkaTransactions", "CRdKafka", logging]),
         module("WeirBroker", ["WeirBase", "WeirDigest", "WeirKafkaWire", "WeirTransport", "CWeirSystem", "COpenSSL", logging]),
         // A product of its own: whoever needs no registry does not load FoundationNetworking, and libcurl with it.
         module("WeirSchemaRegistry", ["WeirBase", "WeirFormats"]),
@@ -89,7 +91,10 @@ let package = Package(
         module("WeirTaskManager", ["WeirBase", "WeirWire", "WeirTransport", "WeirDigest", "CWeirSystem", "CWeirProcess", logging, protobuf]),
         module(
             "WeirWorker",
-            ["WeirBase", "WeirGraph", "WeirWire", "WeirDataflow", "WeirStreams", "WeirTransport", "WeirStorage", "CWeirSystem", logging, protobuf]),
+            [
+                "WeirBase", "WeirGraph", "WeirWire", "WeirDataflow", "WeirStreams", "WeirTransport", "WeirStorage", "CWeirSystem", logging, metrics,
+                protobuf,
+            ]),
         module(
             "WeirCLI",
             ["WeirBase", "WeirWire", "WeirTransport", "WeirConfiguration", "WeirDigest", "CWeirProcess", logging, protobuf, argumentParser]),
@@ -129,10 +134,17 @@ let package = Package(
             ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirKafka", "WeirKafkaWire", "WeirBroker", "CRdKafka"]),
         tests("WeirBrokerTests", ["WeirBase", "WeirKafkaWire", "WeirTransport", "WeirBroker", "CRdKafka", logging]),
         tests("WeirFilesTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirFiles"]),
+        tests(
+            "WeirKafkaSinkTests",
+            [
+                "WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirKafkaWire", "WeirKafkaTransactions", "WeirKafka",
+                "WeirBroker",
+                "CRdKafka", logging,
+            ]),
         tests("WeirKafkaTransactionsTests", ["WeirBase", "WeirKafkaWire", "WeirKafkaTransactions"]),
         tests("WeirArchitectureTests", []),
         tests("WeirJobManagerTests", ["WeirBase", "WeirControl", "WeirJobManager"]),
-        tests("WeirWorkerTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirWorker"]),
+        tests("WeirWorkerTests", ["WeirBase", "WeirGraph", "WeirWire", "WeirDataflow", "WeirWorker", metrics]),
         tests("WeirEndToEndTests", ["WeirBase", "WeirWire", "WeirTestKit"]),
         tests(
             "WeirTaskManagerTests",

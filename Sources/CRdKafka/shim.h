@@ -5,6 +5,8 @@
 #include <librdkafka/rdkafka.h>
 #include <librdkafka/rdkafka_mock.h>
 #include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
 
 static const int32_t weir_kafka_partition_any = RD_KAFKA_PARTITION_UA;
 static const int64_t weir_kafka_offset_earliest = RD_KAFKA_OFFSET_BEGINNING;
@@ -49,6 +51,35 @@ static inline rd_kafka_resp_err_t weir_kafka_produce_with_headers(
         client, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_PARTITION(partition), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
         RD_KAFKA_V_KEY(key, key_bytes), RD_KAFKA_V_VALUE((void *)value, value_bytes), RD_KAFKA_V_TIMESTAMP(timestamp),
         RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_END);
+}
+
+// As weir_kafka_produce, with headers, which belong to the client if it succeeds, else to the caller.
+static inline rd_kafka_resp_err_t weir_kafka_produce_headers(
+    rd_kafka_t *client, rd_kafka_topic_t *topic, int32_t partition, const void *key, size_t key_bytes, const void *value,
+    size_t value_bytes, int64_t timestamp, rd_kafka_headers_t *headers) {
+    return rd_kafka_producev(
+        client, RD_KAFKA_V_RKT(topic), RD_KAFKA_V_PARTITION(partition), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+        RD_KAFKA_V_KEY(key, key_bytes), RD_KAFKA_V_VALUE((void *)value, value_bytes), RD_KAFKA_V_TIMESTAMP(timestamp),
+        RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_END);
+}
+
+// Memory for structures of librdkafka that free what they point to.
+static inline void *weir_kafka_copy(const void *bytes, size_t count) {
+    void *copy = malloc(count);
+    if (copy) memcpy(copy, bytes, count);
+    return copy;
+}
+
+// Where `needle` first occurs in `bytes`; NULL if it does not.
+static inline const void *weir_kafka_find(const void *bytes, size_t count, const void *needle, size_t needle_count) {
+    const char *from = (const char *)bytes, *end = from + count;
+    while ((size_t)(end - from) >= needle_count) {
+        const char *found = (const char *)memchr(from, *(const char *)needle, (size_t)(end - from) - needle_count + 1);
+        if (!found) return NULL;
+        if (memcmp(found, needle, needle_count) == 0) return found;
+        from = found + 1;
+    }
+    return NULL;
 }
 
 // A cluster of librdkafka's mock broker inside this process, owned by `client`'s creator; NULL on failure.

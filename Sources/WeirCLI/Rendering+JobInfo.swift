@@ -6,8 +6,8 @@ extension Rendering {
 
     package static func text(_ info: WireJobInfo, nowMs: Int64, format: TimeFormat) -> String {
         [
-            header(info, nowMs: nowMs, format: format), vertices(info), tasks(info, nowMs: nowMs), checkpoints(info, format: format),
-            failures(info, format: format), options(info),
+            header(info, nowMs: nowMs, format: format), vertices(info), tasks(info, nowMs: nowMs), metrics(info),
+            checkpoints(info, format: format), failures(info, format: format), options(info),
         ].filter { !$0.isEmpty }.joined(separator: "\n\n")
     }
 
@@ -81,6 +81,32 @@ extension Rendering {
                 metrics.map { "\($0.lateRecords)" } ?? "-")
         }
         return table.isEmpty ? "" : table.text
+    }
+
+    /// Lines of the table of metrics, at most.
+    static let metricsMax = 100
+
+    /// The operators' own numbers over all subtasks: of a count the sum says most, of a state the least and the greatest.
+    private static func metrics(_ info: WireJobInfo) -> String {
+        struct Line: Hashable, Comparable {
+            var vertex: Int32
+            var name: String
+            static func < (left: Line, right: Line) -> Bool { (left.vertex, left.name) < (right.vertex, right.name) }
+        }
+        var values: [Line: [Int64]] = [:]
+        for task in info.tasks where task.hasMetrics {
+            for (name, value) in task.metrics.counters { values[Line(vertex: task.subtask.vertex, name: name), default: []].append(value) }
+        }
+        guard !values.isEmpty else { return "" }
+        var table = TextTable(("VERTEX", .right), ("METRIC", .left), ("SUBTASKS", .right), ("SUM", .right), ("LEAST", .right), ("GREATEST", .right))
+        let sorted = values.sorted { $0.key < $1.key }
+        for (line, values) in sorted.prefix(metricsMax) {
+            table.add(
+                "\(line.vertex)", oneLine(line.name), "\(values.count)", "\(values.reduce(0, &+))", "\(values.min() ?? 0)",
+                "\(values.max() ?? 0)")
+        }
+        let rest = sorted.count - metricsMax
+        return table.text + (rest > 0 ? "\n\(rest) more with --json" : "")
     }
 
     private static func checkpoints(_ info: WireJobInfo, format: TimeFormat) -> String {

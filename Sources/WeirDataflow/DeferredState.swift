@@ -95,7 +95,7 @@ private final class Gathering: Sendable {
             operators: snapshot.operators.enumerated().map { index, part in
                 OperatorSnapshot(
                     operatorID: part.operatorID, keyed: part.keyed,
-                    operatorState: part.operatorState.merging(lists[index] ?? [:]) { $0 + $1 })
+                    operatorState: part.operatorState.merging((lists[index] ?? [:]).filter { !$0.value.isEmpty }) { $0 + $1 })
             })
     }
 }

@@ -4,12 +4,18 @@ package import WeirBase
 /// A number that one thread adds to and others read.
 public final class Counter: Sendable {
     private let storage = Atomic<Int>(0)
+    private let state = Atomic<Bool>(false)
     public init() {}
     /// Only the slot's thread writes.
     public func add(_ amount: Int) { storage.store(storage.load(ordering: .relaxed) &+ amount, ordering: .relaxed) }
-    /// Shows a state instead of a sum.
-    public func set(_ value: Int) { storage.store(value, ordering: .relaxed) }
+    /// Shows a state instead of a sum: makes the counter a gauge.
+    public func set(_ value: Int) {
+        storage.store(value, ordering: .relaxed)
+        state.store(true, ordering: .relaxed)
+    }
     public var value: Int { storage.load(ordering: .relaxed) }
+    /// Whether the number is a state, which may fall, and not a sum.
+    public var isGauge: Bool { state.load(ordering: .relaxed) }
 }
 
 /// Whether a task was cancelled, for all threads that work for it.
@@ -117,7 +123,7 @@ package final class CounterTable: Sendable {
     }
 
     /// Sorted by name.
-    package var values: [(name: String, value: Int)] {
-        table.withLock { $0.map { ($0.key, $0.value.value) } }.sorted { $0.0 < $1.0 }
+    package var values: [(name: String, value: Int, isGauge: Bool)] {
+        table.withLock { $0.map { ($0.key, $0.value.value, $0.value.isGauge) } }.sorted { $0.0 < $1.0 }
     }
 }

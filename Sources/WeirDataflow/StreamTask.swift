@@ -54,7 +54,7 @@ package final class TaskMetrics: Sendable {
     private static func sum(_ counters: [Counter]) -> Int { counters.reduce(0) { $0 + $1.value } }
 
     /// Rows into each operator of the chain, and the counters that operators made themselves.
-    package var operators: [(name: String, rowsIn: Int, counters: [(name: String, value: Int)])] {
+    package var operators: [(name: String, rowsIn: Int, counters: [(name: String, value: Int, isGauge: Bool)])] {
         operatorCounters.map { ($0.name, $0.rowsIn.value, $0.own.values) }
     }
 }

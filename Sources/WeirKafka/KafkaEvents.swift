@@ -24,6 +24,9 @@ package final class KafkaEvents: Sendable {
         var deliveriesFailed = 0
     }
 
+    /// What a producer tells every now and then.
+    let statistics = KafkaProducerStatistics()
+
     private static let linesMax = 8
     private let state = Mutex(State())
     private let wake = Mutex<(@Sendable () -> Void)?>(nil)
@@ -149,6 +152,10 @@ func makeClient(
             KafkaEvents.of(opaque).commitFinished(failure, offsets)
         }
     } else {
+        rd_kafka_conf_set_stats_cb(configuration) { _, json, count, opaque in
+            if let opaque, let json { KafkaEvents.of(opaque).statistics.take(UnsafeRawBufferPointer(start: json, count: count)) }
+            return 0  // librdkafka frees the text.
+        }
         rd_kafka_conf_set_dr_msg_cb(configuration) { _, message, opaque in
             guard let opaque, let message, message.pointee.err != RD_KAFKA_RESP_ERR_NO_ERROR else { return }
             let topic = message.pointee.rkt.map { String(cString: rd_kafka_topic_name($0)) } ?? "?"

@@ -65,8 +65,10 @@ extension KafkaProperties {
                 return "\(key): no operator of the job has such a uid; there are \(uids.sorted().joined(separator: ", "))"
             }
             let rest = String(key.dropFirst("kafka.\(uid).".count))
-            if rest.hasPrefix("property.") || ["topics", "topic-pattern"].contains(rest) { return nil }
-            return "\(key): of an operator these can be set: kafka.\(uid).property.NAME, kafka.\(uid).topics, kafka.\(uid).topic-pattern"
+            let names = ["topics", "topic-pattern"] + KafkaSinkSettings.optionNames
+            if rest.hasPrefix("property.") || names.contains(rest) { return nil }
+            return "\(key): of an operator these can be set: kafka.\(uid).property.NAME, "
+                + names.map { "kafka.\(uid).\($0)" }.joined(separator: ", ")
         }
     }
 }

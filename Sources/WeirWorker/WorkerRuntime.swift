@@ -1,3 +1,4 @@
+internal import CoreMetrics
 internal import Dispatch
 package import Logging
 internal import Synchronization
@@ -45,6 +46,7 @@ package final class WorkerRuntime: @unchecked Sendable {  // `state` by its lock
     /// How far the sources of the job may go ahead of each other.
     let alignment = WatermarkAlignmentHub()
     private let state = Mutex(State())
+    private let metricsExport: Mutex<MetricsExport>
     /// Writes snapshots, one after the other: their files compete for one disk.
     private let writing = DispatchQueue(label: "weir.worker.checkpoints")
     private let reading = DispatchQueue(label: "weir.worker.restore")
@@ -60,6 +62,8 @@ package final class WorkerRuntime: @unchecked Sendable {  // `state` by its lock
         self.clock = clock
         self.reports = reports
         self.logger = logger
+        metricsExport = Mutex(
+            MetricsExport(jobName: program.jobGraph.name, taskManager: taskManager, factory: MetricsSystem.factory))
     }
 
     // MARK: From the JobManager
@@ -272,16 +276,21 @@ package final class WorkerRuntime: @unchecked Sendable {  // `state` by its lock
         report(subtask, epoch, .failed, failure: JobFailure(domain: .system, recovery: .restart, message: "a data connection is lost", cause: reason))
     }
 
-    /// Metrics of all tasks now.
+    /// Metrics of all tasks, their times since the last call; published through swift-metrics, too.
     package func metrics() -> WireTaskMetricsReport? {
         let (slots, attempt) = state.withLock { ($0.slots, $0.attempt) }
         guard let attempt else { return nil }
         var message = WireTaskMetricsReport()
         message.job = job.description
         message.epoch = attempt.epoch.rawValue
+        let names = Dictionary(program.jobGraph.vertices.map { ($0.id, $0.name) }, uniquingKeysWith: { first, _ in first })
+        var samples: [MetricsExport.Sample] = []
         for thread in slots {
-            for (task, metrics) in thread.slot.metrics where task.epoch == attempt.epoch { message.tasks.append(metrics.wire(of: task.subtask)) }
+            for (task, metrics) in thread.slot.metrics where task.epoch == attempt.epoch {
+                samples.append(.init(attempt: task, taskName: names[task.subtask.vertex] ?? "", metrics: TaskSample(metrics)))
+            }
         }
+        message.tasks = metricsExport.withLock { $0.publish(samples) }
         return message.tasks.isEmpty ? nil : message
     }
 }

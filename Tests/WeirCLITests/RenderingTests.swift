@@ -167,6 +167,7 @@ private var wordCount: WireJobSummary {
             task.metrics.recordsOut = 990
             task.metrics.busyRatio = index == 0 ? 0.25 : 0.5
             task.metrics.watermarkMs = .min
+            task.metrics.counters = ["readings.numBytesIn": 150_000, "readings.pendingRecords": index == 0 ? 7 : 12]
             info.tasks.append(task)
         }
         info.checkpoints.completed = 41
@@ -210,6 +211,10 @@ private var wordCount: WireJobSummary {
         TASK     STATE        SINCE  TASKMANAGER  WORKER  SLOT    IN  OUT  LATE
         1 (1/2)  RUNNING  1 min 0 s  tm-1         w-0        0  1000  990     0
         1 (2/2)  RUNNING  1 min 0 s  tm-1         w-1        1  1000  990     0
+
+        VERTEX  METRIC                   SUBTASKS     SUM   LEAST  GREATEST
+             1  readings.numBytesIn             2  300000  150000    150000
+             1  readings.pendingRecords         2      19       7        12
 
         checkpoints  41 completed, 0 failed, 0 in progress; restored from 17
         CHECKPOINT  STATE      TRIGGERED            DURATION     SIZE  ACKNOWLEDGED  PATH

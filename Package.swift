@@ -76,7 +76,7 @@ let package = Package(
         module("WeirConfiguration", ["WeirBase", "WeirControl", "Yams"]),
         module("WeirTransport", ["WeirBase", "WeirWire", "CWeirSystem", logging, protobuf]),
         module("WeirStorage", ["WeirBase", "WeirDigest"]),
-        module("WeirKafka", ["WeirBase", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirKafkaTransactions", "CRdKafka"]),
+        module("WeirKafka", ["WeirBase", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirKafkaTransactions", "CRdKafka", logging]),
         module("WeirBroker", ["WeirBase", "WeirDigest", "WeirKafkaWire", "WeirTransport", "CWeirSystem", "COpenSSL", logging]),
         // A product of its own: whoever needs no registry does not load FoundationNetworking, and libcurl with it.
         module("WeirSchemaRegistry", ["WeirBase", "WeirFormats"]),
@@ -129,7 +129,9 @@ let package = Package(
         tests("WeirStreamsTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams"]),
         tests("WeirTransportTests", ["WeirBase", "WeirWire", "WeirTransport", logging, protobuf]),
         tests("WeirStorageTests", ["WeirBase", "WeirStorage"]),
-        tests("WeirKafkaTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirKafka", "CRdKafka"]),
+        tests(
+            "WeirKafkaTests",
+            ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirKafka", "WeirKafkaWire", "WeirBroker", "CRdKafka"]),
         tests("WeirBrokerTests", ["WeirBase", "WeirKafkaWire", "WeirTransport", "WeirBroker", "CRdKafka", logging]),
         tests("WeirFilesTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirFiles"]),
         tests(

@@ -134,7 +134,7 @@ final class LinesSourceOperator<Format: DeserializationSchema>: AnySource {
     @usableFromInline let reader: LinesReader
     @usableFromInline let format: Format
     @usableFromInline let output: Collector<Format.Row>
-    @usableFromInline let stamp: WatermarkStrategy<Format.Row>.Stamp?
+    @usableFromInline var stamper: SplitStamper<Format.Row>
     @usableFromInline let pool: BatchPool<Format.Row>
     private var context: OperatorContext?
 
@@ -143,7 +143,7 @@ final class LinesSourceOperator<Format: DeserializationSchema>: AnySource {
         reader = LinesReader(settings: settings, watermarks: SplitWatermarks(setup.watermarks))
         self.format = format
         output = setup.output
-        stamp = setup.watermarks.stamp
+        stamper = SplitStamper(setup.watermarks)
         pool = BatchPool()
     }
 
@@ -165,7 +165,7 @@ final class LinesSourceOperator<Format: DeserializationSchema>: AnySource {
             let batch = pool.take()
             try fill(batch, from: block, limit: min(remaining, batch.capacity))
             remaining -= max(1, batch.count)
-            let greatest = stamp?(batch.rows, batch.timestamps, batch.count) ?? .min
+            let greatest = stamper.stamp(split: 0, batch.rows, batch.timestamps, batch.count)
             try output.emit(batch)
             try reader.sendWatermark(greatest: greatest)
         }

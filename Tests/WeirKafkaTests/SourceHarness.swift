@@ -1,4 +1,3 @@
-import CRdKafka
 import Synchronization
 import Testing
 import WeirBase
@@ -8,58 +7,6 @@ import WeirGraph
 import WeirStreams
 
 @testable import WeirKafka
-
-/// A cluster of librdkafka's mock broker in the test's process.
-final class MockCluster: @unchecked Sendable {  // The C functions of the mock lock for themselves.
-    private let client: OpaquePointer
-    private let cluster: OpaquePointer
-    let bootstrap: String
-
-    init(_ topics: KeyValuePairs<String, Int32>) throws {
-        var text = [CChar](repeating: 0, count: 512)
-        let configuration = rd_kafka_conf_new()
-        rd_kafka_conf_set(configuration, "log_level", "2", &text, text.count)
-        client = try #require(rd_kafka_new(RD_KAFKA_PRODUCER, configuration, &text, text.count))
-        cluster = try #require(weir_kafka_mock_create(client, 1))
-        bootstrap = String(cString: try #require(rd_kafka_mock_cluster_bootstraps(cluster)))
-        for (name, partitions) in topics { #expect(rd_kafka_mock_topic_create(cluster, name, partitions, 1) == RD_KAFKA_RESP_ERR_NO_ERROR) }
-    }
-
-    deinit {
-        rd_kafka_mock_cluster_destroy(cluster)
-        rd_kafka_destroy(client)
-    }
-
-    func setError(_ topic: String, _ error: rd_kafka_resp_err_t) { rd_kafka_mock_topic_set_error(cluster, topic, error) }
-
-    /// The next requests of one kind fail. 0: Produce, 1: Fetch, 8: OffsetCommit.
-    func fail(request: Int16, _ errors: [rd_kafka_resp_err_t]) {
-        var copy = errors
-        rd_kafka_mock_push_request_errors_array(cluster, request, copy.count, &copy)
-    }
-
-    func setBroker(up: Bool) { _ = up ? rd_kafka_mock_broker_set_up(cluster, 1) : rd_kafka_mock_broker_set_down(cluster, 1) }
-
-    /// Writes values to one partition, and waits until they are there.
-    func write(_ topic: String, _ partition: Int32, _ values: [String?], timestamp: Int64 = 0) throws {
-        let producer = try KafkaProducerHandle(properties: ["bootstrap.servers": bootstrap, "linger.ms": "0"], topic: topic)
-        for value in values {
-            if var value {
-                let outcome = value.withUTF8 {
-                    producer.produce(key: nil, value: UnsafeRawBufferPointer($0), partition: partition, timestamp: timestamp)
-                }
-                #expect(outcome == .queued)
-            } else {
-                let outcome = producer.produce(key: nil, value: nil, partition: partition, timestamp: timestamp)
-                #expect(outcome == .queued)
-            }
-        }
-        let isFlushed = producer.flush(timeout: .seconds(10))
-        let failure = producer.events.takeDeliveryFailure()
-        #expect(isFlushed)
-        #expect(failure == nil)
-    }
-}
 
 struct TestClock: WeirClock {
     private static let origin = ContinuousClock.now
@@ -93,11 +40,14 @@ final class TestControl: ControlOutput {
     func emitStatus(idle: Bool) throws { statuses.append(idle) }
 }
 
-func makeContext(_ control: TestControl, subtask: Int = 0, of parallelism: Int = 1, restored: Bool = false, waker: any Waker) -> OperatorContext {
+func makeContext(
+    _ control: TestControl, subtask: Int = 0, of parallelism: Int = 1, restored: Bool = false, waker: any Waker, settings: [String: String] = [:]
+) -> OperatorContext {
     let context = OperatorContext(
         operatorID: OperatorID(uid: "test"), operatorName: "test", subtask: subtask, parallelism: parallelism, maxParallelism: 128,
-        keyGroups: 0..<1, isRestored: restored, waker: waker, clock: TestClock())
+        keyGroups: 0..<1, isRestored: restored, waker: waker, clock: TestClock(), settings: settings)
     context.control = control
+    context.alignment = WatermarkAlignmentHub()
     return context
 }
 
@@ -110,16 +60,22 @@ final class SourceHarness<Source: StreamSourceDescriptor> {
     let source: AnySource
     private(set) var isFinished = false
 
+    convenience init(
+        _ descriptor: Source, watermarks: WatermarkStrategy<Source.Row> = .none, subtask: Int = 0, of parallelism: Int = 1, restoring state: [[UInt8]]
+    ) throws {
+        try self.init(descriptor, watermarks: watermarks, subtask: subtask, of: parallelism, restoring: [KafkaReader.positionsName: state])
+    }
+
     init(
         _ descriptor: Source, watermarks: WatermarkStrategy<Source.Row> = .none, subtask: Int = 0, of parallelism: Int = 1,
-        restoring state: [[UInt8]]? = nil, list: String = "kafka.positions"
+        restoring state: [String: [[UInt8]]]? = nil, settings: [String: String] = [:]
     ) throws {
         try descriptor.validate()
-        context = makeContext(control, subtask: subtask, of: parallelism, restored: state != nil, waker: waker)
+        context = makeContext(control, subtask: subtask, of: parallelism, restored: state != nil, waker: waker, settings: settings)
         source = try descriptor.makeSource(
             SourceSetup(uid: "test", name: "test", watermarks: watermarks, output: collector))
         try source.open(context)
-        if let state { try source.restore(from: RestoredState(checkpoint: 1, lists: [list: state], unions: [list: state])) }
+        if let state { try source.restore(from: RestoredState(checkpoint: 1, lists: state, unions: state)) }
         try source.start()
     }
 
@@ -143,10 +99,25 @@ final class SourceHarness<Source: StreamSourceDescriptor> {
         }
     }
 
-    func snapshot(_ checkpoint: UInt64 = 1, list: String = "kafka.positions") throws -> [[UInt8]] {
+    func snapshot(_ checkpoint: UInt64 = 1) throws -> [[UInt8]] { try snapshots(checkpoint)[KafkaReader.positionsName] ?? [] }
+
+    /// All lists that are known at the barrier.
+    func snapshots(_ checkpoint: UInt64 = 1) throws -> [String: [[UInt8]]] {
         let builder = SnapshotBuilder(checkpoint: checkpoint)
         try source.snapshot(into: builder)
-        return builder.operatorState[list] ?? []
+        return builder.operatorState
+    }
+
+    /// As a checkpoint gets it: once everything that was deferred is there.
+    func settledSnapshot(_ checkpoint: UInt64 = 1) async -> Result<TaskSnapshot, JobFailure> {
+        let builder = SnapshotBuilder(checkpoint: checkpoint)
+        do {
+            try source.snapshot(into: builder)
+        } catch {
+            return .failure(error as? JobFailure ?? JobFailure(domain: .system, recovery: .fail, message: "\(error)"))
+        }
+        let snapshot = TaskSnapshot(checkpoint: CheckpointID(checkpoint), operators: [builder.finish(operatorID: OperatorID(uid: "test"))])
+        return await withCheckedContinuation { done in snapshot.resolve { done.resume(returning: $0) } }
     }
 }
 

@@ -76,7 +76,7 @@ let package = Package(
         module("WeirConfiguration", ["WeirBase", "WeirControl", "Yams"]),
         module("WeirTransport", ["WeirBase", "WeirWire", "CWeirSystem", logging, protobuf]),
         module("WeirStorage", ["WeirBase", "WeirDigest"]),
-        module("WeirKafka", ["WeirBase", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirKafkaTransactions", "CRdKafka"]),
+        module("WeirKafka", ["WeirBase", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirKafkaTransactions", "CRdKafka", logging]),
         module("WeirBroker", ["WeirBase", "WeirDigest", "WeirKafkaWire", "WeirTransport", "CWeirSystem", "COpenSSL", logging]),
         // A product of its own: whoever needs no registry does not load FoundationNetworking, and libcurl with it.
         module("WeirSchemaRegistry", ["WeirBase", "WeirFormats"]),
@@ -138,6 +138,7 @@ let package = Package(
             "WeirKafkaTests",
             [
                 "WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirKafka", "WeirKafkaWire", "WeirBroker", "WeirTestKit",
+                "CRdKafka",
             ]),
         tests(
             "WeirBrokerTests",

@@ -42,6 +42,16 @@ static inline rd_kafka_resp_err_t weir_kafka_produce(
         RD_KAFKA_V_END);
 }
 
+// As weir_kafka_produce, to a topic by its name and with headers, which belong to the client if it succeeds, else to the caller.
+static inline rd_kafka_resp_err_t weir_kafka_produce_with_headers(
+    rd_kafka_t *client, const char *topic, int32_t partition, const void *key, size_t key_bytes, const void *value, size_t value_bytes,
+    int64_t timestamp, rd_kafka_headers_t *headers) {
+    return rd_kafka_producev(
+        client, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_PARTITION(partition), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+        RD_KAFKA_V_KEY(key, key_bytes), RD_KAFKA_V_VALUE((void *)value, value_bytes), RD_KAFKA_V_TIMESTAMP(timestamp),
+        RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_END);
+}
+
 // As weir_kafka_produce, with headers, which belong to the client if it succeeds, else to the caller.
 static inline rd_kafka_resp_err_t weir_kafka_produce_headers(
     rd_kafka_t *client, rd_kafka_topic_t *topic, int32_t partition, const void *key, size_t key_bytes, const void *value,

@@ -86,7 +86,9 @@ enum JobMain {
     /// Lets the connectors look at what they will need. Warnings go to stderr, where `weir run` passes them on; an error ends the program.
     private static func check(_ program: JobProgram, _ environment: [String: String]) {
         let options = environment["WEIR_JOB_OPTIONS"].flatMap { try? JSONDecoder().decode([String: String].self, from: Data($0.utf8)) } ?? [:]
-        let findings = program.preflight.run(settings: options)
+        let uids = program.graph.nodes.map(\.uid)
+        let unknown = KafkaProperties.problems(with: options, uids: uids).map { PreflightFinding(.error, $0) }
+        let findings = unknown + program.preflight.run(settings: options)
         for finding in findings { say("\(finding.severity.rawValue): \(finding.message)") }
         if findings.contains(where: { $0.severity == .error }) { exit(66) }
     }

@@ -46,6 +46,10 @@ public final class OperatorContext {
     package let settings: [String: String]
     /// Set as soon as the task's cancellation is asked for, while the slot's thread may still be inside the operator.
     package let cancellation: CancellationFlag
+    /// Nanoseconds that the task could not go on since it was deployed; set for the head of its chain.
+    package var backPressuredNanoseconds: Counter?
+    /// Where sources of one job learn how far they may go ahead of each other; nil where nobody keeps them together.
+    package var alignment: WatermarkAlignmentHub?
     /// Where the keyed state of the operator hangs; whoever makes the store sets it.
     package var keyedState: AnyObject?
 

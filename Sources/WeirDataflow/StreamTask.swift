@@ -106,6 +106,7 @@ package final class StreamTask {
             throw TaskBuilder.mismatch(source == nil ? "\(head.name) has no input and is no source" : "source \(head.name) has an input")
         }
         metrics = TaskMetrics(chain: head, builder: builder)
+        head.context.backPressuredNanoseconds = metrics.backPressuredNanoseconds
         attempt = plan.attempt
         cancellation = builder.cancellation
         isCheckpointed = plan.isCheckpointed

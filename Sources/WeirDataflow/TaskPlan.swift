@@ -88,8 +88,14 @@ package struct SlotEnvironment: Sendable {
     package var pollBudget = Batch<Int>.defaultCapacity
     /// The longest that a row waits for its batch to fill: `execution.buffer-timeout`.
     package var bufferTimeout = Duration.milliseconds(100)
+    /// One for all slots of a process.
+    package var alignment: WatermarkAlignmentHub
 
-    package init(operators: OperatorTable, clock: any WeirClock, waker: SlotWaker, taskManager: String = "") {
+    package init(
+        operators: OperatorTable, clock: any WeirClock, waker: SlotWaker, taskManager: String = "",
+        alignment: WatermarkAlignmentHub = WatermarkAlignmentHub()
+    ) {
+        self.alignment = alignment
         self.operators = operators
         self.clock = clock
         self.waker = waker
@@ -144,6 +150,7 @@ struct TaskBuilder {
             keyGroups: KeyGroups.range(subtask: subtask, parallelism: vertex.parallelism, maxParallelism: plan.graph.maxParallelism),
             isRestored: plan.restore?[node.operatorID] != nil, waker: environment.waker, clock: environment.clock, settings: plan.settings,
             cancellation: cancellation)
+        context.alignment = environment.alignment
         let chained = ChainNode(
             nodeID: node.id, name: node.name, operatorID: node.operatorID, context: context, taskManager: environment.taskManager)
         var collectors: [AnyCollector] = []

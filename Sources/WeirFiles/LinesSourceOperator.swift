@@ -161,7 +161,7 @@ final class LinesSourceOperator<Row: Sendable>: AnySource {
     private let reader: LinesReader
     private let fill: LinesFill<Row>
     private let output: Collector<Row>
-    private let stamp: WatermarkStrategy<Row>.Stamp?
+    private var stamper: SplitStamper<Row>
     private let pool = BatchPool<Row>()
     private var context: OperatorContext?
 
@@ -169,7 +169,7 @@ final class LinesSourceOperator<Row: Sendable>: AnySource {
         reader = LinesReader(settings: settings, watermarks: SplitWatermarks(setup.watermarks))
         self.fill = fill
         output = setup.output
-        stamp = setup.watermarks.stamp
+        stamper = SplitStamper(setup.watermarks)
     }
 
     override func open(_ context: OperatorContext) throws { self.context = context }
@@ -186,7 +186,7 @@ final class LinesSourceOperator<Row: Sendable>: AnySource {
             let batch = pool.take()
             try fill(reader, block, batch, min(remaining, batch.capacity))
             remaining -= max(1, batch.count)
-            let greatest = stamp?(batch.rows, batch.timestamps, batch.count) ?? .min
+            let greatest = stamper.stamp(split: 0, batch.rows, batch.timestamps, batch.count)
             try output.emit(batch)
             try reader.sendWatermark(greatest: greatest)
         }

@@ -28,8 +28,9 @@ extension JobManagerCore {
         case .registerTaskManager: responder.reply(try registerTaskManager(.init(serializedBytes: payload), from: peer))
         case .registerWorker: responder.reply(try registerWorker(.init(serializedBytes: payload), from: peer))
         case .heartbeat:
-            heartbeat(try .init(serializedBytes: payload), from: peer)
-            responder.reply(WireHeartbeatReply())
+            let message = try WireHeartbeat(serializedBytes: payload)
+            heartbeat(message, from: peer)
+            responder.reply(heartbeatReply(to: message.sender))
         case .submitJob: submit(try .init(serializedBytes: payload), responder)
         case .listJobs: responder.reply(list(try .init(serializedBytes: payload)))
         case .getJob: responder.reply(try info(.init(serializedBytes: payload)))

@@ -54,8 +54,19 @@ extension JobManagerCore {
             taskManagers[taskManager]?.lastHeartbeat = environment.clock.wallTime
             handle(.taskManagerHeartbeat(taskManager, connection: entry.connection))
         } else if let entry = workers[WorkerID(message.sender)], entry.peer === peer {
+            workers[WorkerID(message.sender)]?.alignment = message.alignment
             handle(.workerHeartbeat(WorkerID(message.sender), connection: entry.connection))
         }
+    }
+
+    /// What the sender of a heartbeat is told of the others of its job.
+    func heartbeatReply(to sender: String) -> WireHeartbeatReply {
+        var reply = WireHeartbeatReply()
+        guard let own = workers[WorkerID(sender)] else { return reply }
+        for (id, entry) in workers where entry.job == own.job && id.rawValue != sender {
+            reply.alignment.merge(entry.alignment, uniquingKeysWith: min)
+        }
+        return reply
     }
 
     package func disconnected(_ peer: any Peer, reason: String) {

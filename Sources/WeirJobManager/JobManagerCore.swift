@@ -32,6 +32,8 @@ package final class JobManagerCore: @unchecked Sendable {  // Guarded by the loo
         var peer: any Peer
         var connection: ConnectionID
         var job: JobID
+        /// The least watermark of its sources in each alignment group.
+        var alignment: [String: Int64] = [:]
     }
 
     let environment: any JobManagerEnvironment

@@ -19,6 +19,7 @@ package final class KafkaEvents: Sendable {
         var commitsSucceeded = 0
         var commitsFailed = 0
         var commitFailure: String?
+        var committed: [KafkaPartition: Int64] = [:]
         var deliveryFailure: DeliveryFailure?
         var deliveriesFailed = 0
     }
@@ -35,15 +36,24 @@ package final class KafkaEvents: Sendable {
     /// The newest error or log line that may explain why a call timed out.
     package var explanation: String? { state.withLock { $0.error ?? $0.lines.last } }
 
-    /// How many commits were answered since the last call.
-    package func takeCommits() -> (succeeded: Int, failed: Int) {
+    /// What was said about commits since the last call.
+    package struct Commits: Sendable, Equatable {
+        package var succeeded = 0
+        package var failed = 0
+        /// Why the last of those that failed did.
+        package var failure: String?
+        /// The offsets of those that succeeded.
+        package var offsets: [KafkaPartition: Int64] = [:]
+    }
+
+    package func takeCommits() -> Commits {
         state.withLock { state in
-            defer { (state.commitsSucceeded, state.commitsFailed) = (0, 0) }
-            return (state.commitsSucceeded, state.commitsFailed)
+            defer { (state.commitsSucceeded, state.commitsFailed, state.commitFailure, state.committed) = (0, 0, nil, [:]) }
+            return Commits(
+                succeeded: state.commitsSucceeded, failed: state.commitsFailed, failure: state.commitFailure, offsets: state.committed)
         }
     }
 
-    package var commitFailure: String? { state.withLock { $0.commitFailure } }
     package var deliveriesFailed: Int { state.withLock { $0.deliveriesFailed } }
 
     /// The first failed delivery since the last call, which is told once.
@@ -70,13 +80,14 @@ package final class KafkaEvents: Sendable {
 
     func fail(_ reason: String) { state.withLock { $0.error = reason } }
 
-    func commitFinished(_ failure: String?) {
+    func commitFinished(_ failure: String?, _ offsets: [KafkaPartition: Int64]) {
         state.withLock { state in
             if let failure {
                 state.commitsFailed += 1
                 state.commitFailure = failure
             } else {
                 state.commitsSucceeded += 1
+                state.committed.merge(offsets) { $1 }
             }
         }
     }
@@ -125,10 +136,20 @@ func makeClient(
         KafkaEvents.of(opaque).fail(reason.map { String(cString: $0) } ?? describe(code))
     }
     if type == RD_KAFKA_CONSUMER {
-        rd_kafka_conf_set_offset_commit_cb(configuration) { _, error, _, opaque in
+        rd_kafka_conf_set_offset_commit_cb(configuration) { _, error, list, opaque in
             guard let opaque else { return }
-            let isFailure = error != RD_KAFKA_RESP_ERR_NO_ERROR && error != RD_KAFKA_RESP_ERR__NO_OFFSET
-            KafkaEvents.of(opaque).commitFinished(isFailure ? describe(error) : nil)
+            var offsets: [KafkaPartition: Int64] = [:]
+            var failure = error != RD_KAFKA_RESP_ERR_NO_ERROR && error != RD_KAFKA_RESP_ERR__NO_OFFSET ? describe(error) : nil
+            for index in 0..<Int(list?.pointee.cnt ?? 0) {
+                guard let entry = list?.pointee.elems[index] else { continue }
+                let partition = KafkaPartition(String(cString: entry.topic), entry.partition)
+                if entry.err == RD_KAFKA_RESP_ERR_NO_ERROR {
+                    offsets[partition] = entry.offset
+                } else {
+                    failure = failure ?? "\(partition): \(describe(entry.err))"
+                }
+            }
+            KafkaEvents.of(opaque).commitFinished(failure, offsets)
         }
     } else {
         rd_kafka_conf_set_stats_cb(configuration) { _, json, count, opaque in

@@ -112,6 +112,7 @@ final class GeneratedSourceOperator<Row: Sendable>: AnySource {
     private var splits = GeneratedSplits(count: 0, splits: 1, subtask: 0, parallelism: 1)
     /// One split for all that the subtask generates: its indices rise.
     private var watermarks: SplitWatermarks
+    private var stamper: SplitStamper<Row>
     private var restoredGreatest = Int64.min
     private var context: OperatorContext?
     private var startedAt: Instant?
@@ -129,6 +130,7 @@ final class GeneratedSourceOperator<Row: Sendable>: AnySource {
         pool = BatchPool(capacity: batchSize)
         indices = .allocate(capacity: batchSize)
         watermarks = SplitWatermarks(setup.watermarks)
+        stamper = SplitStamper(setup.watermarks)
     }
 
     deinit { indices.deallocate() }
@@ -200,11 +202,8 @@ final class GeneratedSourceOperator<Row: Sendable>: AnySource {
         let batch = pool.take()
         fill(indices, count, batch.rows)
         batch.count = count
-        if let stamp = setup.watermarks.stamp {
-            watermarks.observe(split: 0, greatest: stamp(batch.rows, batch.timestamps, count), now: 0)
-        } else {
-            batch.timestamps.update(repeating: AnyBatch.noTimestamp, count: count)
-        }
+        if setup.watermarks.stamp == nil { batch.timestamps.update(repeating: AnyBatch.noTimestamp, count: count) }
+        watermarks.observe(split: 0, greatest: stamper.stamp(split: 0, batch.rows, batch.timestamps, count), now: 0)
         try setup.output.emit(batch)
         try watermarks.send(now: 0, to: context)
     }

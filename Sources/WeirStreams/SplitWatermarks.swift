@@ -60,8 +60,26 @@ public struct SplitWatermarks: Sendable {
         splits[split].isIdle = false
     }
 
+    /// Nothing is known of the split's being without rows: its time until it is idle begins anew. An idle split stays idle.
+    public mutating func hold(split: Int, now: Int64) {
+        if !splits[split].isIdle { splits[split].lastRow = now }
+    }
+
     /// The split has no more rows, for ever: it no longer holds others back.
     public mutating func finish(split: Int) { splits[split].isFinished = true }
+
+    /// The watermark of one split; `Int64.min` before its first row, or if the strategy makes none.
+    public func watermark(split: Int) -> Int64 {
+        guard let bound, splits[split].greatest >= .min + bound + 1 else { return .min }
+        return splits[split].greatest - bound - 1
+    }
+
+    /// The least watermark of the splits that are neither idle nor finished; `Int64.max` if there is none.
+    public var least: Int64 {
+        var least = Int64.max
+        for index in splits.indices where !splits[index].isIdle && !splits[index].isFinished { least = min(least, watermark(split: index)) }
+        return least
+    }
 
     /// What to send after a batch, or when idleness is due. The watermark never falls.
     public mutating func advance(now: Int64) -> Change {

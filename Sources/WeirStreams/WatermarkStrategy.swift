@@ -17,6 +17,12 @@ public struct WatermarkStrategy<Row: Sendable>: Sendable {
     /// After how long without rows a split stops holding the others back; nil means never.
     public internal(set) var idleTimeout: Duration?
 
+    /// Makes the generator of one split; nil for the watermarks that ``outOfOrderness`` gives.
+    public internal(set) var makeGenerator: (@Sendable () -> SplitGenerator<Row>)?
+
+    /// With which other sources this one keeps together; nil if with none, and its splits run ahead of each other as they come.
+    public internal(set) var alignment: WatermarkAlignment?
+
     /// Whether operators that need event time, such as windows, can stand behind the source.
     public var generatesWatermarks: Bool { outOfOrderness != nil }
 
@@ -24,6 +30,14 @@ public struct WatermarkStrategy<Row: Sendable>: Sendable {
         self.stamp = stamp
         self.outOfOrderness = outOfOrderness
         self.idleTimeout = nil
+        makeGenerator = nil
+        alignment = nil
+    }
+
+    @usableFromInline
+    init(stamp: Stamp?, makeGenerator: @escaping @Sendable () -> SplitGenerator<Row>) {
+        self.init(stamp: stamp, outOfOrderness: .zero)
+        self.makeGenerator = makeGenerator
     }
 
     /// Event times out of `timestamp`, at most `bound` out of order: rows that come later than that are late.
@@ -59,6 +73,36 @@ public struct WatermarkStrategy<Row: Sendable>: Sendable {
     /// No watermarks before the end of the data: for jobs without event time.
     @inlinable
     public static var none: WatermarkStrategy<Row> { WatermarkStrategy(stamp: nil, outOfOrderness: nil) }
+
+    /// Watermarks as a generator of one's own makes them; see ``WatermarkGenerator``.
+    ///
+    /// - Parameter make: Makes the generator of one split.
+    @inlinable
+    @inline(__always)
+    public static func generated<Generator: WatermarkGenerator>(
+        timestamp: @escaping @Sendable (Row) -> Int64, by make: @escaping @Sendable () -> Generator
+    ) -> WatermarkStrategy<Row> where Generator.Row == Row {
+        WatermarkStrategy(stamp: stamping(timestamp)) { TypedGenerator(make()) }
+    }
+
+    /// Watermarks as a generator of one's own makes them, with the times that the source itself gives its rows.
+    @inlinable
+    public static func generated<Generator: WatermarkGenerator>(by make: @escaping @Sendable () -> Generator) -> WatermarkStrategy<Row>
+    where Generator.Row == Row {
+        WatermarkStrategy(stamp: nil) { TypedGenerator(make()) }
+    }
+
+    /// Keeps the splits of this source, and of all sources of the job with the same group, near each other in event time: one that is ahead of
+    /// the least watermark of the group by more than `drift` is not read until the others have come nearer (Flink's
+    /// `withWatermarkAlignment`). So no source fills the state of joins and windows with rows that wait for others.
+    ///
+    /// Sources without rows should have an ``idleness(_:)``: else the group waits for them. Sources of other processes are heard of about
+    /// once a second.
+    public func aligned(with group: String, within drift: Duration) -> WatermarkStrategy<Row> {
+        var copy = self
+        copy.alignment = WatermarkAlignment(group: group, maxDrift: drift)
+        return copy
+    }
 
     /// No longer waits for splits that have had no rows for `timeout`.
     public func idleness(_ timeout: Duration) -> WatermarkStrategy<Row> {

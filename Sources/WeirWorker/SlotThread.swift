@@ -15,11 +15,15 @@ package final class SlotThread: @unchecked Sendable {  // `slot` has its own rul
     private var thread = pthread_t()
 
     /// - Parameter index: The slot's number: names the thread, and its processor where the host has as many as slots.
-    package init(index: Int, pinned: Bool, operators: OperatorTable, clock: any WeirClock, taskManager: String, listener: any SlotListener) throws {
+    package init(
+        index: Int, pinned: Bool, operators: OperatorTable, clock: any WeirClock, taskManager: String, alignment: WatermarkAlignmentHub,
+        listener: any SlotListener
+    ) throws {
         let futex = FutexWaker()
         self.futex = futex
         slot = Slot(
-            environment: SlotEnvironment(operators: operators, clock: clock, waker: SlotWaker(thread: futex), taskManager: taskManager),
+            environment: SlotEnvironment(
+                operators: operators, clock: clock, waker: SlotWaker(thread: futex), taskManager: taskManager, alignment: alignment),
             listener: listener)
         let box = Unmanaged.passRetained(StartBox(thread: self, index: index, pinned: pinned))
         let code = pthread_create(

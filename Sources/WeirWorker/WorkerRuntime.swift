@@ -43,6 +43,8 @@ package final class WorkerRuntime: @unchecked Sendable {  // `state` by its lock
     let logger: Logger
     private let clock: any WeirClock
     private let reports: any WorkerReports
+    /// How far the sources of the job may go ahead of each other.
+    let alignment = WatermarkAlignmentHub()
     private let state = Mutex(State())
     private let metricsExport: Mutex<MetricsExport>
     /// Writes snapshots, one after the other: their files compete for one disk.
@@ -175,7 +177,8 @@ package final class WorkerRuntime: @unchecked Sendable {  // `state` by its lock
             let thread: SlotThread
             do {
                 thread = try SlotThread(
-                    index: index, pinned: false, operators: program.operators, clock: clock, taskManager: taskManager, listener: self)
+                    index: index, pinned: false, operators: program.operators, clock: clock, taskManager: taskManager, alignment: alignment,
+                    listener: self)
             } catch {
                 throw error as? JobFailure ?? JobFailure(domain: .resource, recovery: .restart, message: "cannot start a slot", cause: "\(error)")
             }

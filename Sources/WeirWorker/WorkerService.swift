@@ -4,6 +4,7 @@ internal import Glibc
 package import Logging
 internal import Synchronization
 internal import WeirBase
+internal import WeirDataflow
 package import WeirStreams
 package import WeirTransport
 package import WeirWire
@@ -95,7 +96,11 @@ package final class WorkerService: @unchecked Sendable {  // `client` and `runti
         guard !hasEnded.load(ordering: .relaxed) else { return }
         var message = WireHeartbeat()
         message.sender = settings.worker
-        client?.connection?.send(.heartbeat, payload: encoded(message), deadline: .seconds(30)) { _ in }
+        message.alignment = runtime?.alignment.minima ?? [:]
+        client?.connection?.send(.heartbeat, payload: encoded(message), deadline: .seconds(30)) { [weak self] result in
+            guard case .success(let bytes) = result, let reply = try? WireHeartbeatReply(serializedBytes: bytes) else { return }
+            self?.runtime?.alignment.setRemote(reply.alignment)
+        }
         if let metrics = runtime?.metrics() { send(.taskMetrics, encoded(metrics)) }
         _ = loop.schedule(after: interval) { [weak self] in self?.beat(every: interval) }
     }

@@ -26,9 +26,11 @@ package final class LocalExecutor {
         self.program = program
         self.clock = clock
         let graph = program.jobGraph
+        let alignment = WatermarkAlignmentHub()
         slots = (0..<graph.slotsNeeded).map { [log] _ in
             Slot(
-                environment: SlotEnvironment(operators: program.operators, clock: clock, waker: SlotWaker(thread: NoWaker())), listener: log)
+                environment: SlotEnvironment(operators: program.operators, clock: clock, waker: SlotWaker(thread: NoWaker()), alignment: alignment),
+                listener: log)
         }
         sources = graph.subtasks.filter { graph.vertex($0.vertex)?.isSource == true }.map { [epoch] in TaskAttempt(epoch: epoch, subtask: $0) }
         let channels = LocalChannels(graph)

@@ -11,6 +11,7 @@ import WeirTestKit
 
 @testable import WeirKafka
 
+<<<<<<<< HEAD:Tests/WeirKafkaTests/KafkaCluster.swift
 /// A broker with topics of its own for one test: the embedded one in this process, or the one at KAFKA_BOOTSTRAP.
 ///
 /// Topics and groups are written with short names in the tests; ``subscript(_:)`` gives the one that the broker knows, which no other test has.
@@ -88,6 +89,8 @@ final class KafkaCluster {
     }
 }
 
+========
+>>>>>>>> f4b5703653ff408940ad285dac8a0075680e98b0:Tests/WeirKafkaTests/SourceHarness.swift
 struct TestClock: WeirClock {
     private static let origin = ContinuousClock.now
     var now: Instant { Instant(nanoseconds: Self.origin.duration(to: .now).inNanoseconds) }
@@ -120,11 +123,14 @@ final class TestControl: ControlOutput {
     func emitStatus(idle: Bool) throws { statuses.append(idle) }
 }
 
-func makeContext(_ control: TestControl, subtask: Int = 0, of parallelism: Int = 1, restored: Bool = false, waker: any Waker) -> OperatorContext {
+func makeContext(
+    _ control: TestControl, subtask: Int = 0, of parallelism: Int = 1, restored: Bool = false, waker: any Waker, settings: [String: String] = [:]
+) -> OperatorContext {
     let context = OperatorContext(
         operatorID: OperatorID(uid: "test"), operatorName: "test", subtask: subtask, parallelism: parallelism, maxParallelism: 128,
-        keyGroups: 0..<1, isRestored: restored, waker: waker, clock: TestClock())
+        keyGroups: 0..<1, isRestored: restored, waker: waker, clock: TestClock(), settings: settings)
     context.control = control
+    context.alignment = WatermarkAlignmentHub()
     return context
 }
 
@@ -137,16 +143,22 @@ final class SourceHarness<Source: StreamSourceDescriptor> {
     let source: AnySource
     private(set) var isFinished = false
 
+    convenience init(
+        _ descriptor: Source, watermarks: WatermarkStrategy<Source.Row> = .none, subtask: Int = 0, of parallelism: Int = 1, restoring state: [[UInt8]]
+    ) throws {
+        try self.init(descriptor, watermarks: watermarks, subtask: subtask, of: parallelism, restoring: [KafkaReader.positionsName: state])
+    }
+
     init(
         _ descriptor: Source, watermarks: WatermarkStrategy<Source.Row> = .none, subtask: Int = 0, of parallelism: Int = 1,
-        restoring state: [[UInt8]]? = nil, list: String = "kafka.positions"
+        restoring state: [String: [[UInt8]]]? = nil, settings: [String: String] = [:]
     ) throws {
         try descriptor.validate()
-        context = makeContext(control, subtask: subtask, of: parallelism, restored: state != nil, waker: waker)
+        context = makeContext(control, subtask: subtask, of: parallelism, restored: state != nil, waker: waker, settings: settings)
         source = try descriptor.makeSource(
             SourceSetup(uid: "test", name: "test", watermarks: watermarks, output: collector))
         try source.open(context)
-        if let state { try source.restore(from: RestoredState(checkpoint: 1, lists: [list: state], unions: [list: state])) }
+        if let state { try source.restore(from: RestoredState(checkpoint: 1, lists: state, unions: state)) }
         try source.start()
     }
 
@@ -170,10 +182,25 @@ final class SourceHarness<Source: StreamSourceDescriptor> {
         }
     }
 
-    func snapshot(_ checkpoint: UInt64 = 1, list: String = "kafka.positions") throws -> [[UInt8]] {
+    func snapshot(_ checkpoint: UInt64 = 1) throws -> [[UInt8]] { try snapshots(checkpoint)[KafkaReader.positionsName] ?? [] }
+
+    /// All lists that are known at the barrier.
+    func snapshots(_ checkpoint: UInt64 = 1) throws -> [String: [[UInt8]]] {
         let builder = SnapshotBuilder(checkpoint: checkpoint)
         try source.snapshot(into: builder)
-        return builder.operatorState[list] ?? []
+        return builder.operatorState
+    }
+
+    /// As a checkpoint gets it: once everything that was deferred is there.
+    func settledSnapshot(_ checkpoint: UInt64 = 1) async -> Result<TaskSnapshot, JobFailure> {
+        let builder = SnapshotBuilder(checkpoint: checkpoint)
+        do {
+            try source.snapshot(into: builder)
+        } catch {
+            return .failure(error as? JobFailure ?? JobFailure(domain: .system, recovery: .fail, message: "\(error)"))
+        }
+        let snapshot = TaskSnapshot(checkpoint: CheckpointID(checkpoint), operators: [builder.finish(operatorID: OperatorID(uid: "test"))])
+        return await withCheckedContinuation { done in snapshot.resolve { done.resume(returning: $0) } }
     }
 }
 

@@ -17,6 +17,10 @@ package final class Coordinators {
     private var transactions: TransactionCoordinator
     /// Nil in memory.
     private let journal: Journal?
+    private enum Life { case starting, running, closed }
+    private var life = Life.starting
+    /// Why it could not start.
+    private var startFailure: BrokerFailure?
     private var groupReplies: [RequestToken: (GroupReply) -> Void] = [:]
     private var transactionReplies: [RequestToken: (TransactionCoordinator.Reply) -> Void] = [:]
     private var lastRequest: UInt64 = 0
@@ -50,11 +54,20 @@ package final class Coordinators {
         transactionsDue = now.instant
         broker.topics.observe { [unowned self] change in forgetDeleted(change) }
         run(transactions.recover())
+        if let startFailure { throw startFailure }
+        life = .running
         arm()
+    }
+
+    /// The disk fails: nothing that waits for it is answered any more.
+    private func fail(_ failure: BrokerFailure) {
+        if life == .starting { startFailure = failure } else { broker.fail(failure) }
+        life = .closed
     }
 
     /// Closes the files.
     func close() {
+        life = .closed
         if let timer { broker.cancel(timer.id) }
         timer = nil
         journal?.close()
@@ -123,7 +136,7 @@ package final class Coordinators {
                 broker.logger.debug("group: \(message)", metadata: ["group.id": "\(group)", "detail": "\(detail)"])
             }
         }
-        writeJournal()
+        guard writeJournal() else { return }
         for (request, reply) in replies {
             guard let send = groupReplies.removeValue(forKey: request) else { preconditionFailure("\(request) of a group is answered twice") }
             // Says nothing of what is stored, and a member must not be lost to a slow disk.
@@ -146,7 +159,7 @@ package final class Coordinators {
                 broker.logger.info("transaction: \(message)", metadata: ["transactional.id": "\(transactionalID)", "detail": "\(detail)"])
             }
         }
-        writeJournal()
+        guard writeJournal() else { return }
         for body in followUps { whenSettled(body) }
     }
 
@@ -160,7 +173,7 @@ package final class Coordinators {
                     producerID: markers.producer.id, epoch: markers.producer.epoch, commit: markers.commit,
                     coordinatorEpoch: Self.coordinatorEpoch, now: broker.wallTime.milliseconds)
             } catch {
-                guard error.code != .kafkaStorageError else { return broker.fail(BrokerFailure(error.message)) }
+                guard error.code != .kafkaStorageError else { return fail(BrokerFailure(error.message)) }
                 // Somebody wrote here under an epoch that nobody was given, and with it ended the transaction in this partition.
                 broker.logger.warning(
                     "a transaction's marker is refused",
@@ -168,26 +181,31 @@ package final class Coordinators {
             }
         }
         run(groups.completeTransaction(producerID: markers.producer.id, groups: markers.groups, commit: markers.commit, now: now))
+        guard life != .closed else { return }
         broker.afterCommit { [unowned self] in
             run(transactions.markersWritten(markers, now: broker.wallTime))
             arm()
         }
     }
 
-    private func writeJournal() {
-        guard let journal else { return }
+    /// - Returns: False where the disk refuses: what follows from the effects must not happen.
+    private func writeJournal() -> Bool {
+        guard life != .closed else { return false }
+        guard let journal else { return true }
         do throws(BrokerFailure) {
-            guard try journal.write() else { return }
+            guard try journal.write() else { return true }
             if journal.needsCompaction {
                 try journal.compact(to: transactions.records() + groups.records())
                 broker.logger.info("wrote the journal anew", metadata: ["path": "\(journal.file.path)", "bytes": "\(journal.bytes)"])
             }
         } catch {
-            return broker.fail(error)
+            fail(error)
+            return false
         }
         broker.markDirty(journal.file)
         unsettledWrites += 1
         broker.afterCommit { [unowned self] in unsettledWrites -= 1 }
+        return true
     }
 
     private func whenSettled(_ body: @escaping () -> Void) {
@@ -203,6 +221,7 @@ package final class Coordinators {
 
     /// Sets the timer for what is due first.
     private func arm() {
+        guard life == .running else { return }
         let now = now
         var due = groups.nextTick
         if let next = transactions.nextTick {
@@ -221,7 +240,7 @@ package final class Coordinators {
         timer = nil
         let now = now
         run(groups.tick(now: now))
-        if now.instant >= transactionsDue {
+        if life == .running, now.instant >= transactionsDue {
             run(transactions.tick(now: now.wall))
             transactionsDue = now.instant.advanced(
                 by: .milliseconds(broker.properties.int64("transaction.abort.timed.out.transaction.cleanup.interval.ms")))

@@ -9,22 +9,21 @@ func partition(_ topic: String, _ number: Int32 = 0) -> TopicPartition { TopicPa
 /// A group coordinator with a clock that moves when told to, and the answers it gave.
 final class GroupBench {
     var coordinator: GroupCoordinator
-    /// Seconds since the start.
-    private(set) var time = 0.0
+    private var nanoseconds: Int64 = 0
     private(set) var records: [CoordinatorRecord] = []
     private(set) var replies: [RequestToken: GroupReply] = [:]
     private var lastRequest: UInt64 = 0
 
-    static func now(_ seconds: Double) -> CoordinatorTime {
-        CoordinatorTime(instant: Instant(nanoseconds: Int64(seconds * 1e9)), wall: WallTime(milliseconds: 1_000_000 + Int64(seconds * 1e3)))
+    var now: CoordinatorTime {
+        CoordinatorTime(instant: Instant(nanoseconds: nanoseconds), wall: WallTime(milliseconds: 1_000_000 + nanoseconds / 1_000_000))
     }
-
-    var now: CoordinatorTime { Self.now(time) }
 
     init(_ change: (inout GroupOptions) -> Void = { _ in }) {
         var options = GroupOptions()
         change(&options)
-        coordinator = GroupCoordinator(options: options, seed: 1, now: Self.now(0))
+        coordinator = GroupCoordinator(
+            options: options, seed: 1,
+            now: CoordinatorTime(instant: Instant(nanoseconds: 0), wall: WallTime(milliseconds: 1_000_000)))
     }
 
     func run(_ effects: [GroupCoordinator.Effect]) {
@@ -48,12 +47,13 @@ final class GroupBench {
 
     /// Lets time pass, ticking whenever a tick is due.
     func pass(_ seconds: Double) {
-        let end = Self.now(time + seconds).instant
-        while coordinator.nextTick <= end {
-            time = max(time, Double(coordinator.nextTick.nanoseconds) / 1e9)
+        let end = nanoseconds + Int64(seconds * 1e3) * 1_000_000
+        while coordinator.nextTick.nanoseconds <= end {
+            nanoseconds = max(nanoseconds, coordinator.nextTick.nanoseconds)
             run(coordinator.tick(now: now))
+            if coordinator.nextTick <= now.instant { return #expect(Bool(false), "a tick that is due again at once would never end") }
         }
-        time = Double(end.nanoseconds) / 1e9
+        nanoseconds = end
     }
 
     // MARK: Requests

@@ -1,96 +1,13 @@
 import Synchronization
 import Testing
 import WeirBase
-import WeirBroker
 import WeirDataflow
 import WeirFormats
 import WeirGraph
-import WeirKafkaWire
 import WeirStreams
-import WeirTestKit
 
 @testable import WeirKafka
 
-<<<<<<<< HEAD:Tests/WeirKafkaTests/KafkaCluster.swift
-/// A broker with topics of its own for one test: the embedded one in this process, or the one at KAFKA_BOOTSTRAP.
-///
-/// Topics and groups are written with short names in the tests; ``subscript(_:)`` gives the one that the broker knows, which no other test has.
-final class KafkaCluster {
-    let bootstrap: String
-    private let broker: Broker?
-    private let suffix: String
-    private let topics: [String]
-
-    /// - Parameters:
-    ///   - topics: Names and partitions.
-    ///   - isEmbedded: Takes the embedded broker even where there is another: the test lets something go wrong in it.
-    ///   - properties: Of the embedded broker.
-    init(_ topics: KeyValuePairs<String, Int32>, isEmbedded: Bool = false, properties: [String: String] = [:]) throws {
-        suffix = hexadecimal(UInt64.random(in: 0 ... .max))
-        let external = isEmbedded ? nil : externalBootstrap()
-        if let external {
-            broker = nil
-            bootstrap = external
-        } else {
-            var options = BrokerOptions()
-            options.properties = properties
-            let broker = try Broker(options: options)
-            try broker.start()
-            self.broker = broker
-            bootstrap = broker.bootstrap
-        }
-        self.topics = topics.map(\.key)
-        let administration = try TopicAdministration(bootstrap: bootstrap)
-        for (name, partitions) in topics { try administration.create(self[name], partitions: partitions) }
-    }
-
-    deinit {
-        if let broker { return broker.stop() }
-        guard let administration = try? TopicAdministration(bootstrap: bootstrap) else { return }
-        for topic in topics { administration.delete(self[topic]) }
-    }
-
-    /// The name under which the broker knows a topic or group.
-    subscript(name: String) -> String { "\(name)-\(suffix)" }
-
-    // MARK: What goes wrong, in the embedded broker
-
-    private var embedded: Broker {
-        guard let broker else { preconditionFailure("only the embedded broker lets things go wrong") }
-        return broker
-    }
-
-    /// The next request of an API fails.
-    func fail(_ api: ApiKey, _ code: KafkaErrorCode) { embedded.faults.add(.on(api, .error(code))) }
-
-    func setBroker(up: Bool) {
-        embedded.run { $0.endConditions() }
-        if !up { embedded.run { $0.perform(.refuseConnections(.seconds(3_600))) } }
-    }
-
-    /// Writes values to one partition, and waits until they are there.
-    func write(_ topic: String, _ partition: Int32, _ values: [String?], timestamp: Int64 = 0) throws {
-        let producer = try KafkaProducerHandle(properties: ["bootstrap.servers": bootstrap, "linger.ms": "0"], topic: self[topic])
-        for value in values {
-            if var value {
-                let outcome = value.withUTF8 {
-                    producer.produce(key: nil, value: UnsafeRawBufferPointer($0), partition: partition, timestamp: timestamp)
-                }
-                #expect(outcome == .queued)
-            } else {
-                let outcome = producer.produce(key: nil, value: nil, partition: partition, timestamp: timestamp)
-                #expect(outcome == .queued)
-            }
-        }
-        let isFlushed = producer.flush(timeout: .seconds(10))
-        let failure = producer.events.takeDeliveryFailure()
-        #expect(isFlushed)
-        #expect(failure == nil)
-    }
-}
-
-========
->>>>>>>> f4b5703653ff408940ad285dac8a0075680e98b0:Tests/WeirKafkaTests/SourceHarness.swift
 struct TestClock: WeirClock {
     private static let origin = ContinuousClock.now
     var now: Instant { Instant(nanoseconds: Self.origin.duration(to: .now).inNanoseconds) }

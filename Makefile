@@ -8,7 +8,7 @@ CLIENTS = .build/clients
 CLIENT_PACKAGES = Tests/WeirBrokerTests/Clients/requirements.txt
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: deps build build-tests test demo bench soak format lint proto clean
+.PHONY: deps build build-tests test test-kafka demo bench soak format lint proto clean
 
 # Debian packages that are missing; needs root or sudo only where something is. Then the Kafka clients of the broker's tests, from PyPI.
 deps: packages $(CLIENTS)/installed
@@ -31,6 +31,11 @@ build-tests: deps
 # One test at a time: simulations that use every core would starve the tests that wait for processes and brokers.
 test: build-tests
 	swift test -c $(CONFIG) --skip-build --no-parallel
+
+# The Kafka tests, against the broker at KAFKA_BOOTSTRAP if that is set: its topics are made and deleted under names of their own. Tests in
+# which something goes wrong in the broker take the embedded one in any case.
+test-kafka: build-tests
+	KAFKA_BOOTSTRAP=$(KAFKA_BOOTSTRAP) swift test -c $(CONFIG) --skip-build --no-parallel --filter 'WeirKafkaTests|ClusterTests'
 
 # Runs the telemetry job on two TaskManagers, kills one, and compares every window with a plain fold of the input.
 demo: build

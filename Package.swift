@@ -111,7 +111,6 @@ let package = Package(
         program("weir-simulation", ["WeirBase", "WeirSimulation"]),
         program("weir-testjob", ["Weir", "WeirTestKit"], path: "Sources/WeirTestJobs"),
         program("WeirBench", ["Weir", "WeirBase", "WeirWire", "WeirCLI", "WeirTestKit", "CWeirProcess", "CWeirSystem", "CRdKafka", argumentParser]),
-        program("weir-testbroker", ["CRdKafka"], path: "Sources/WeirTestBroker"),
         // Tests
         tests("WeirBaseTests", ["WeirBase"]),
         tests("WeirGraphTests", ["WeirBase", "WeirGraph"]),
@@ -124,7 +123,11 @@ let package = Package(
         tests("WeirStreamsTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams"]),
         tests("WeirTransportTests", ["WeirBase", "WeirWire", "WeirTransport", logging, protobuf]),
         tests("WeirStorageTests", ["WeirBase", "WeirStorage"]),
-        tests("WeirKafkaTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirKafka", "CRdKafka"]),
+        tests(
+            "WeirKafkaTests",
+            [
+                "WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirKafka", "WeirKafkaWire", "WeirBroker", "WeirTestKit",
+            ]),
         tests(
             "WeirBrokerTests",
             ["WeirBase", "WeirDigest", "WeirKafkaWire", "WeirTransport", "WeirBroker", "WeirTestKit", "CRdKafka", logging], fixtures: ["Clients"]),

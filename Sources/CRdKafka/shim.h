@@ -3,7 +3,6 @@
 #define WEIR_CRDKAFKA_SHIM_H
 
 #include <librdkafka/rdkafka.h>
-#include <librdkafka/rdkafka_mock.h>
 #include <stdint.h>
 
 static const int32_t weir_kafka_partition_any = RD_KAFKA_PARTITION_UA;
@@ -39,11 +38,6 @@ static inline rd_kafka_resp_err_t weir_kafka_produce(
         client, RD_KAFKA_V_RKT(topic), RD_KAFKA_V_PARTITION(partition), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
         RD_KAFKA_V_KEY(key, key_bytes), RD_KAFKA_V_VALUE((void *)value, value_bytes), RD_KAFKA_V_TIMESTAMP(timestamp),
         RD_KAFKA_V_END);
-}
-
-// A cluster of librdkafka's mock broker inside this process, owned by `client`'s creator; NULL on failure.
-static inline rd_kafka_mock_cluster_t *weir_kafka_mock_create(rd_kafka_t *client, int brokers) {
-    return rd_kafka_mock_cluster_new(client, brokers);
 }
 
 #endif

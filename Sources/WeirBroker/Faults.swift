@@ -123,28 +123,25 @@ package final class FaultInjector: Sendable {
 
 /// The conditions that faults have brought about, on the loop.
 struct FaultConditions {
-    private var leaderless: [String: [Int32?: Int]] = [:]
-    private var stalls = 0
-    private var refusals = 0
-    private var slowDisks: [Duration] = []
+    private var active: [UInt64: FaultAction] = [:]
+    private var nextID: UInt64 = 1
 
-    var isStalled: Bool { stalls > 0 }
-    var refusesConnections: Bool { refusals > 0 }
-    var diskDelay: Duration? { slowDisks.max() }
-
-    func isLeaderless(_ topic: String, _ partition: Int32) -> Bool {
-        guard let partitions = leaderless[topic] else { return false }
-        return (partitions[nil] ?? 0) > 0 || (partitions[partition] ?? 0) > 0
+    mutating func begin(_ action: FaultAction) -> UInt64 {
+        defer { nextID += 1 }
+        active[nextID] = action
+        return nextID
     }
 
-    mutating func change(_ action: FaultAction, by delta: Int) {
-        switch action {
-        case .stopAnswering: stalls += delta
-        case .refuseConnections: refusals += delta
-        case .leaderless(let topic, let partition, _): leaderless[topic, default: [:]][partition, default: 0] += delta
-        case .slowDisk(let delay, _):
-            if delta > 0 { slowDisks.append(delay) } else if let index = slowDisks.firstIndex(of: delay) { slowDisks.remove(at: index) }
-        default: break
+    mutating func end(_ id: UInt64) { active[id] = nil }
+    mutating func endAll() { active = [:] }
+
+    var isStalled: Bool { active.values.contains { if case .stopAnswering = $0 { true } else { false } } }
+    var refusesConnections: Bool { active.values.contains { if case .refuseConnections = $0 { true } else { false } } }
+    var diskDelay: Duration? { active.values.compactMap { if case .slowDisk(let delay, _) = $0 { delay } else { nil } }.max() }
+
+    func isLeaderless(_ topic: String, _ partition: Int32) -> Bool {
+        active.values.contains {
+            if case .leaderless(topic, let lost, _) = $0 { lost == nil || lost == partition } else { false }
         }
     }
 }
@@ -153,21 +150,26 @@ extension Broker {
     /// Whether a fault has taken a partition's leader: its requests are answered with ``KafkaErrorCode/notLeaderOrFollower``.
     package func isLeaderless(_ topic: String, _ partition: Int32) -> Bool { conditions.isLeaderless(topic, partition) }
 
-    /// Brings about a condition, from now on and for its time.
+    /// Brings about a condition, from now on and for its time. On the loop.
     package func perform(_ action: FaultAction) {
         precondition(!action.isOfRequest, "\(action) needs a request")
         logger.info("a fault is injected", metadata: ["fault.action": "\(action)"])
-        let duration: Duration
         switch action {
-        case .restart(let downtime): return restart(after: downtime)
-        case .stopAnswering(let time), .refuseConnections(let time), .leaderless(_, _, let time), .slowDisk(_, let time): duration = time
-        default: return
-        }
-        conditions.change(action, by: 1)
-        connections?.conditionsChanged()
-        schedule(after: duration) { [unowned self] in
-            conditions.change(action, by: -1)
+        case .restart(let downtime): restart(after: downtime)
+        case .stopAnswering(let time), .refuseConnections(let time), .leaderless(_, _, let time), .slowDisk(_, let time):
+            let id = conditions.begin(action)
             connections?.conditionsChanged()
+            schedule(after: time) { [unowned self] in
+                conditions.end(id)
+                connections?.conditionsChanged()
+            }
+        case .delay, .drop, .close, .loseAnswer, .error, .truncate: break
         }
+    }
+
+    /// Ends every condition before its time. On the loop.
+    package func endConditions() {
+        conditions.endAll()
+        connections?.conditionsChanged()
     }
 }

@@ -40,6 +40,9 @@ package struct BrokerCommand: ParsableCommand {
     @Option(help: "trace, debug, info, notice, warning or error, to stderr.")
     var logLevel = "warning"
 
+    @Flag(help: "End when standard input does too: for programs that start a broker and may die.")
+    var untilStdinEnds = false
+
     package init() {}
 
     package func run() throws {
@@ -61,9 +64,28 @@ package struct BrokerCommand: ParsableCommand {
             throw ExitCode.failure
         }
         Self.say("broker ready on \(broker.bootstrap), \(place); for development and tests\n", to: 1)
+        if untilStdinEnds { try Self.watchStandardInput() }
         var signal: Int32 = 0
         sigwait(&signals, &signal)
         broker.stop()
+    }
+
+    /// Has the process end as by a signal when standard input ends.
+    private static func watchStandardInput() throws {
+        var thread = pthread_t()
+        let code = pthread_create(
+            &thread, nil,
+            { _ in
+                var buffer = [UInt8](repeating: 0, count: 256)
+                while true {
+                    let count = read(STDIN_FILENO, &buffer, buffer.count)
+                    if count > 0 || (count < 0 && errno == EINTR) { continue }
+                    kill(getpid(), SIGTERM)
+                    return nil
+                }
+            }, nil)
+        guard code == 0 else { throw ExitCode.failure }
+        pthread_detach(thread)
     }
 
     private var place: String { data.map { "data in \($0)" } ?? "data in memory" }

@@ -83,7 +83,7 @@ package final class TopicReader {
     }
 }
 
-private func makeClient(_ type: rd_kafka_type_t, _ properties: [String: String]) throws(JobFailure) -> OpaquePointer {
+func makeClient(_ type: rd_kafka_type_t, _ properties: [String: String]) throws(JobFailure) -> OpaquePointer {
     guard let configuration = rd_kafka_conf_new() else { preconditionFailure("librdkafka is out of memory") }
     var problem = [CChar](repeating: 0, count: 512)
     for (name, value) in properties {

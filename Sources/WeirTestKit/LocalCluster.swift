@@ -4,7 +4,7 @@ internal import WeirBase
 package import WeirCLI
 package import WeirWire
 
-/// A JobManager, TaskManagers and a test broker as real processes on free ports, in a directory of their own.
+/// A JobManager, TaskManagers and a broker as real processes on free ports, in a directory of their own.
 package final class LocalCluster {
     package let directory: String
     package let binaries: String
@@ -71,13 +71,18 @@ package final class LocalCluster {
         return process
     }
 
-    /// - Parameter missing: A topic that shall not exist.
+    /// The embedded broker, in a process of its own.
+    ///
+    /// - Parameter missing: A topic that shall not come into being because it is asked for.
     /// - Returns: The bootstrap address.
     package func startBroker(topics: String, missing: String? = nil) throws -> String {
         let process = try ChildProcess(
-            name: "broker", executable: binaries + "/weir-testbroker", arguments: ["--topics", topics] + (missing.map { ["--missing", $0] } ?? []))
+            name: "broker", executable: binaries + "/weir",
+            arguments: ["broker", "--until-stdin-ends", "--topics", topics]
+                + (missing == nil ? [] : ["--property", "auto.create.topics.enable=false"]))
         broker = process
-        return try process.line(containing: ":").trimmingCharacters(in: .whitespaces)
+        let words = try process.line(containing: "broker ready on ").split(separator: " ")
+        return String(words[3].dropLast())
     }
 
     /// Runs the CLI to its end.
@@ -131,7 +136,7 @@ package final class LocalCluster {
         taskManagers = [:]
         jobManager?.terminate()
         jobManager = nil
-        broker?.kill()
+        broker?.terminate()
         broker = nil
         try? FileManager.default.removeItem(atPath: directory)
     }

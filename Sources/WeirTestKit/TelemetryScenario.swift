@@ -30,14 +30,16 @@ package struct TelemetryScenario {
     package func run() throws -> Outcome {
         let cluster = try LocalCluster(settings: ["execution.checkpointing.interval": "1s"])
         defer { cluster.stop() }
-        print("test broker, jobmanager and two taskmanagers start in \(cluster.directory)")
-        let bootstrap = try cluster.startBroker(topics: "telemetries:4,summaries:1")
+        print("broker, jobmanager and two taskmanagers start in \(cluster.directory)")
+        let kafka = try ScenarioTopics(cluster, ["telemetries": 4, "summaries": 1])
+        let bootstrap = kafka.bootstrap
         try cluster.startJobManager()
         try cluster.startTaskManager("tm-1", slots: 2)
         try cluster.startTaskManager("tm-2", slots: 2)
 
         let submitted = try cluster.weir([
             "run", "-d", "-p", "2", cluster.binaries + "/TelemetryAggregate", "--", "--bootstrap", bootstrap,
+            "--input", kafka["telemetries"], "--output", kafka["summaries"],
         ])
         guard submitted.code == 0 else { throw JobFailure(domain: .system, recovery: .fail, message: submitted.output.joined(separator: "\n")) }
         let job = "TelemetryAggregate"
@@ -45,7 +47,7 @@ package struct TelemetryScenario {
         print("job \(started.summary.job) is RUNNING on \(Set(started.tasks.map(\.taskManager)).sorted().joined(separator: ", "))")
 
         var telemetry = Telemetry(seed: 42, containers: 40, windowSeconds: 15)
-        let writer = try TopicWriter(bootstrap: bootstrap, topic: "telemetries")
+        let writer = try TopicWriter(bootstrap: bootstrap, topic: kafka["telemetries"])
         print("\(readings) readings of 40 containers go to Kafka, \(perSecond) a second")
         let begun = ContinuousClock.now
         var killed: ContinuousClock.Instant?
@@ -81,7 +83,7 @@ package struct TelemetryScenario {
             print("restored from checkpoint \(recovered.checkpoints.restoredFrom), RUNNING again after \(failure.runningAgainMs) ms")
         }
 
-        let check = try compare(telemetry, bootstrap: bootstrap)
+        let check = try compare(telemetry, kafka)
         if let killed { print("caught up \((ContinuousClock.now - killed).inMilliseconds) ms after the kill, the input's end included") }
         _ = try cluster.weir(["cancel", job])
         for problem in check.problems.prefix(10) { print("differs: \(problem)") }
@@ -96,9 +98,9 @@ package struct TelemetryScenario {
     }
 
     /// Reads the job's output until every window is there, or none came for 20 s.
-    private func compare(_ telemetry: Telemetry, bootstrap: String) throws -> TelemetryCheck {
+    private func compare(_ telemetry: Telemetry, _ kafka: ScenarioTopics) throws -> TelemetryCheck {
         var check = TelemetryCheck(expected: telemetry.expected)
-        let reader = try TopicReader(bootstrap: bootstrap, topic: "summaries", partitions: 1)
+        let reader = try TopicReader(bootstrap: kafka.bootstrap, topic: kafka["summaries"], partitions: 1)
         var quiet = ContinuousClock.now
         while !check.missing.isEmpty, ContinuousClock.now - quiet < .seconds(20) {
             guard let bytes = reader.next(milliseconds: 100) else { continue }
@@ -120,4 +122,32 @@ package struct TelemetryScenario {
         var temperatureMean: Double
         var co2Mean: Double
     }
+}
+
+/// The topics of a scenario: on the embedded broker, or under names of their own on the one at KAFKA_BOOTSTRAP, deleted with the last reference.
+private final class ScenarioTopics {
+    let bootstrap: String
+    private let names: [String: String]
+    private let administration: TopicAdministration?
+
+    init(_ cluster: LocalCluster, _ topics: KeyValuePairs<String, Int32>) throws {
+        guard let external = externalBootstrap() else {
+            bootstrap = try cluster.startBroker(topics: topics.map { "\($0):\($1)" }.joined(separator: ","))
+            names = Dictionary(uniqueKeysWithValues: topics.map { ($0.key, $0.key) })
+            administration = nil
+            return
+        }
+        bootstrap = external
+        let suffix = hexadecimal(UInt64.random(in: 0 ... .max))
+        names = Dictionary(uniqueKeysWithValues: topics.map { ($0.key, "\($0.key)-\(suffix)") })
+        let administration = try TopicAdministration(bootstrap: external)
+        self.administration = administration
+        for (name, partitions) in topics { try administration.create(self[name], partitions: partitions) }
+    }
+
+    deinit {
+        for name in names.values.sorted() { administration?.delete(name) }
+    }
+
+    subscript(name: String) -> String { names[name] ?? name }
 }

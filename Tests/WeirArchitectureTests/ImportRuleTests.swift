@@ -10,7 +10,7 @@ import Testing
         "WeirConfiguration": 3, "WeirTransport": 3, "WeirStorage": 3, "WeirKafka": 3, "WeirFiles": 3, "WeirBroker": 3,
         "WeirJobManager": 4, "WeirTaskManager": 4, "WeirWorker": 4, "WeirCLI": 4, "WeirBrokerCommand": 4,
         "Weir": 5, "jobmanager": 5, "taskmanager": 5, "weir-cli": 5, "Examples": 6,
-        "WeirSimulation": 6, "WeirTestKit": 6, "WeirTestBroker": 6,
+        "WeirSimulation": 6, "WeirTestKit": 6,
         "weir-demo": 7, "weir-simulation": 7, "WeirTestJobs": 7, "WeirBench": 7,
     ]
     /// Within a floor only these look at each other.

@@ -1,8 +1,8 @@
-import CRdKafka
 import Testing
 import WeirBase
 import WeirDataflow
 import WeirFormats
+import WeirKafkaWire
 import WeirStreams
 
 @testable import WeirKafka
@@ -37,12 +37,12 @@ final class SinkHarness<Sink: StreamSinkDescriptor> {
 }
 
 @Suite struct KafkaSinkTests {
-    private func sink(_ cluster: MockCluster, _ topic: String) -> KafkaSink<StringFormat> {
-        .kafka(cluster.bootstrap, topic: topic, format: StringFormat())
+    private func sink(_ cluster: KafkaCluster, _ topic: String) -> KafkaSink<StringFormat> {
+        .kafka(cluster.bootstrap, topic: cluster[topic], format: StringFormat())
     }
 
-    private func read(_ cluster: MockCluster, _ topic: String) async throws -> (rows: [String], timestamps: [Int64]) {
-        let source = KafkaSource(cluster.bootstrap, topics: [topic], format: StringFormat()).stopping(at: .latest)
+    private func read(_ cluster: KafkaCluster, _ topic: String) async throws -> (rows: [String], timestamps: [Int64]) {
+        let source = KafkaSource(cluster.bootstrap, topics: [cluster[topic]], format: StringFormat()).stopping(at: .latest)
         let harness = try SourceHarness(source)
         try await harness.run()
         #expect(harness.isFinished)
@@ -50,7 +50,7 @@ final class SinkHarness<Sink: StreamSinkDescriptor> {
     }
 
     @Test func everythingIsWrittenOnceTheBarrierPassed() async throws {
-        let cluster = try MockCluster(["out": 1])
+        let cluster = try KafkaCluster(["out": 1])
         let harness = try SinkHarness(sink(cluster, "out").property("linger.ms", "60000"))
         let rows = (0..<2_000).map { "row \($0)" }
         for start in stride(from: 0, to: rows.count, by: 500) { try harness.write(Array(rows[start..<(start + 500)]), timestamp: 1_000) }
@@ -63,7 +63,7 @@ final class SinkHarness<Sink: StreamSinkDescriptor> {
     }
 
     @Test func theEndOfInputFlushes() async throws {
-        let cluster = try MockCluster(["out": 1])
+        let cluster = try KafkaCluster(["out": 1])
         let harness = try SinkHarness(sink(cluster, "out"))
         try harness.write(["a", ""])
         try harness.sink.endOfInput()
@@ -71,7 +71,7 @@ final class SinkHarness<Sink: StreamSinkDescriptor> {
     }
 
     @Test func keysChoosePartitionsAsJavaDoes() async throws {
-        let cluster = try MockCluster(["out": 4])
+        let cluster = try KafkaCluster(["out": 4])
         let harness = try SinkHarness(sink(cluster, "out").keyed(by: \.self))
         try harness.write(["21", "foobar", "a-little-bit-long-string"])
         _ = try harness.snapshot()
@@ -82,7 +82,8 @@ final class SinkHarness<Sink: StreamSinkDescriptor> {
         for (key, hash) in expected {
             var counts: [Int32: Int64] = [:]
             for partition in 0..<Int32(4) { counts[partition] = partition == hash % 4 ? .max - 1 : 0 }
-            let source = KafkaSource(cluster.bootstrap, topics: ["out"], format: StringFormat()).stopping(at: .offsets(["out": counts]))
+            let source = KafkaSource(cluster.bootstrap, topics: [cluster["out"]], format: StringFormat()).stopping(
+                at: .offsets([cluster["out"]: counts]))
             let reading = try SourceHarness(source)
             try await reading.run(seconds: 5) { reading.rows.contains(key) }
             #expect(reading.rows.contains(key))
@@ -90,7 +91,7 @@ final class SinkHarness<Sink: StreamSinkDescriptor> {
     }
 
     @Test func aFullQueueHoldsUpTheOperatorAndLosesNothing() async throws {
-        let cluster = try MockCluster(["out": 1])
+        let cluster = try KafkaCluster(["out": 1])
         let harness = try SinkHarness(sink(cluster, "out").property("queue.buffering.max.messages", "50").property("linger.ms", "1"))
         let rows = (0..<1_000).map { "\($0)" }
         try harness.write(rows)
@@ -100,7 +101,7 @@ final class SinkHarness<Sink: StreamSinkDescriptor> {
     }
 
     @Test func aFullQueueThatNeverDrainsIsAFailure() async throws {
-        let cluster = try MockCluster(["out": 1])
+        let cluster = try KafkaCluster(["out": 1], isEmbedded: true)
         let harness = try SinkHarness(
             sink(cluster, "out").property("queue.buffering.max.messages", "5").flushTimeout(.milliseconds(300)))
         cluster.setBroker(up: false)
@@ -109,12 +110,12 @@ final class SinkHarness<Sink: StreamSinkDescriptor> {
     }
 
     @Test func aFailedDeliveryIsToldOnceWithItsPlace() async throws {
-        let cluster = try MockCluster(["out": 1])
+        let cluster = try KafkaCluster(["out": 1], isEmbedded: true)
         let harness = try SinkHarness(sink(cluster, "out"))
-        cluster.fail(request: 0, [RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE])
+        cluster.fail(.produce, .messageTooLarge)
         try harness.write(["lost"])
         let failed = await failure { _ = try harness.snapshot() }
-        #expect(failed?.message == "a record could not be written to out[0] at the Kafka broker \(cluster.bootstrap)")
+        #expect(failed?.message == "a record could not be written to \(cluster["out"])[0] at the Kafka broker \(cluster.bootstrap)")
         #expect(failed?.recovery == .restart)
         try harness.write(["kept"])
         _ = try harness.snapshot()
@@ -122,21 +123,20 @@ final class SinkHarness<Sink: StreamSinkDescriptor> {
     }
 
     @Test func aBrokerThatDoesNotAnswerFailsTheBarrierInTime() async throws {
-        let cluster = try MockCluster(["out": 1])
+        let cluster = try KafkaCluster(["out": 1], isEmbedded: true)
         let harness = try SinkHarness(sink(cluster, "out").flushTimeout(.milliseconds(400)))
         cluster.setBroker(up: false)
         try harness.write(["x"])
         let start = ContinuousClock.now
         let failed = await failure { _ = try harness.snapshot() }
-        #expect(failed?.message.contains("1 records for the Kafka topic \"out\" were not written within 400 ms") == true)
+        #expect(failed?.message.contains("1 records for the Kafka topic \"\(cluster["out"])\" were not written within 400 ms") == true)
         #expect(ContinuousClock.now - start < .seconds(5))
     }
 
     @Test func aMissingTopicIsNamed() async throws {
-        let cluster = try MockCluster(["out": 1])
-        cluster.setError("nowhere", RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
+        let cluster = try KafkaCluster(["out": 1], isEmbedded: true, properties: ["auto.create.topics.enable": "false"])
         let failed = await failure { _ = try SinkHarness(sink(cluster, "nowhere").lookupTimeout(.milliseconds(500))) }
-        #expect(failed?.message.contains("the Kafka topic \"nowhere\" does not exist") == true)
+        #expect(failed?.message.contains("the Kafka topic \"\(cluster["nowhere"])\" does not exist") == true)
     }
 
     @Test func anUnreachableBrokerIsNamed() async throws {

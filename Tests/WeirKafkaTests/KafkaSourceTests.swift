@@ -1,8 +1,8 @@
-import CRdKafka
 import Testing
 import WeirBase
 import WeirDataflow
 import WeirFormats
+import WeirKafkaWire
 import WeirStreams
 
 @testable import WeirKafka
@@ -12,12 +12,12 @@ private func numbers(_ range: Range<Int>) -> [String?] { range.map { "\($0)" } }
 @Suite struct KafkaSourceTests {
     typealias Strings = KafkaSource<StringFormat>
 
-    private func source(_ cluster: MockCluster, _ topics: String..., timeout: Duration = .seconds(5)) -> Strings {
-        .kafka(cluster.bootstrap, topics: topics, format: StringFormat()).lookupTimeout(timeout)
+    private func source(_ cluster: KafkaCluster, _ topics: String..., timeout: Duration = .seconds(5)) -> Strings {
+        .kafka(cluster.bootstrap, topics: topics.map { cluster[$0] }, format: StringFormat()).lookupTimeout(timeout)
     }
 
     @Test func earliestReadsOnePartitionInOrder() async throws {
-        let cluster = try MockCluster(["a": 1])
+        let cluster = try KafkaCluster(["a": 1])
         try cluster.write("a", 0, numbers(0..<3_000))
         let harness = try SourceHarness(source(cluster, "a"))
         try await harness.run { harness.rows.count == 3_000 }
@@ -25,7 +25,7 @@ private func numbers(_ range: Range<Int>) -> [String?] { range.map { "\($0)" } }
     }
 
     @Test func wakesTheSlotWhenRecordsCome() async throws {
-        let cluster = try MockCluster(["a": 1])
+        let cluster = try KafkaCluster(["a": 1])
         let harness = try SourceHarness(source(cluster, "a"))
         try await harness.run(seconds: 0.3)
         let woken = harness.waker.woken
@@ -38,7 +38,7 @@ private func numbers(_ range: Range<Int>) -> [String?] { range.map { "\($0)" } }
     }
 
     @Test func everyPartitionIsReadByExactlyOneSubtask() async throws {
-        let cluster = try MockCluster(["a": 4, "b": 3])
+        let cluster = try KafkaCluster(["a": 4, "b": 3])
         for partition in 0..<4 { try cluster.write("a", Int32(partition), ["a\(partition)"]) }
         for partition in 0..<3 { try cluster.write("b", Int32(partition), ["b\(partition)"]) }
         var rows: [String] = []
@@ -52,7 +52,7 @@ private func numbers(_ range: Range<Int>) -> [String?] { range.map { "\($0)" } }
     }
 
     @Test(arguments: [(1, 1), (2, 4), (4, 2)]) func restoreGoesOnExactlyWhereTheSnapshotWas(before: Int, after: Int) async throws {
-        let cluster = try MockCluster(["a": 4])
+        let cluster = try KafkaCluster(["a": 4])
         for partition in 0..<4 { try cluster.write("a", Int32(partition), (0..<500).map { "\(partition)-\($0)" }) }
         var state: [[UInt8]] = []
         var rows: [String] = []
@@ -76,7 +76,7 @@ private func numbers(_ range: Range<Int>) -> [String?] { range.map { "\($0)" } }
     }
 
     @Test func latestReadsOnlyWhatComesAfterTheStartAndSilentPartitionsLoseNothing() async throws {
-        let cluster = try MockCluster(["a": 2])
+        let cluster = try KafkaCluster(["a": 2])
         try cluster.write("a", 0, numbers(0..<10))
         try cluster.write("a", 1, numbers(0..<10))
         let first = try SourceHarness(source(cluster, "a").starting(at: .latest))
@@ -91,19 +91,19 @@ private func numbers(_ range: Range<Int>) -> [String?] { range.map { "\($0)" } }
     }
 
     @Test func specificOffsetsStartThereAndOthersByTheResetRule() async throws {
-        let cluster = try MockCluster(["a": 2])
+        let cluster = try KafkaCluster(["a": 2])
         try cluster.write("a", 0, numbers(0..<10))
         try cluster.write("a", 1, numbers(10..<20))
-        let start = KafkaStart.offsets(["a": [0: 7]], otherwise: .latest)
+        let start = KafkaStart.offsets([cluster["a"]: [0: 7]], otherwise: .latest)
         let harness = try SourceHarness(source(cluster, "a").starting(at: start).stopping(at: .latest))
         try await harness.run()
         #expect(harness.rows == ["7", "8", "9"])
-        let failed = await failure { _ = try SourceHarness(source(cluster, "a").starting(at: .offsets(["a": [0: 7]], otherwise: .fail))) }
-        #expect(failed?.message.contains("a[1]") == true)
+        let failed = await failure { _ = try SourceHarness(source(cluster, "a").starting(at: .offsets([cluster["a"]: [0: 7]], otherwise: .fail))) }
+        #expect(failed?.message.contains("\(cluster["a"])[1]") == true)
     }
 
     @Test func timestampWithoutALaterRecordStartsAtTheEnd() async throws {
-        let cluster = try MockCluster(["a": 1])
+        let cluster = try KafkaCluster(["a": 1])
         try cluster.write("a", 0, numbers(0..<10), timestamp: 1_000)
         let harness = try SourceHarness(source(cluster, "a").starting(at: .timestamp(4_000_000_000_000)))
         try cluster.write("a", 0, ["after"], timestamp: 1_000)
@@ -112,9 +112,9 @@ private func numbers(_ range: Range<Int>) -> [String?] { range.map { "\($0)" } }
     }
 
     @Test func committedStartsAtTheGroupsOffset() async throws {
-        let cluster = try MockCluster(["a": 1])
+        let cluster = try KafkaCluster(["a": 1])
         try cluster.write("a", 0, numbers(0..<10))
-        let grouped = source(cluster, "a").group("g").starting(at: .committed(otherwise: .earliest))
+        let grouped = source(cluster, "a").group(cluster["g"]).starting(at: .committed(otherwise: .earliest))
         do {
             let harness = try SourceHarness(grouped)
             try await harness.run(budget: 4) { harness.rows.count >= 4 }
@@ -127,16 +127,16 @@ private func numbers(_ range: Range<Int>) -> [String?] { range.map { "\($0)" } }
         let harness = try SourceHarness(grouped.stopping(at: .latest))
         try await harness.run()
         #expect(harness.rows == numbers(4..<10))
-        let failed = await failure { _ = try SourceHarness(source(cluster, "a").group("other").starting(at: .committed(otherwise: .fail))) }
-        #expect(failed?.message.contains("\"other\" has committed no offset") == true)
+        let failed = await failure { _ = try SourceHarness(source(cluster, "a").group(cluster["other"]).starting(at: .committed(otherwise: .fail))) }
+        #expect(failed?.message.contains("\"\(cluster["other"])\" has committed no offset") == true)
     }
 
     @Test func aFailedCommitIsCountedAndNothingElse() async throws {
-        let cluster = try MockCluster(["a": 1])
+        let cluster = try KafkaCluster(["a": 1], isEmbedded: true)
         try cluster.write("a", 0, numbers(0..<10))
-        let harness = try SourceHarness(source(cluster, "a").group("g"))
+        let harness = try SourceHarness(source(cluster, "a").group(cluster["g"]))
         try await harness.run { harness.rows.count == 10 }
-        cluster.fail(request: 8, [RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED])
+        cluster.fail(.offsetCommit, .topicAuthorizationFailed)
         _ = try harness.snapshot(1)
         try harness.source.checkpointCompleted(1)
         try await harness.run(seconds: 5) { harness.counter("commitsFailed") == 1 }
@@ -147,25 +147,26 @@ private func numbers(_ range: Range<Int>) -> [String?] { range.map { "\($0)" } }
     }
 
     @Test func anAbortedCheckpointCommitsNothing() async throws {
-        let cluster = try MockCluster(["a": 1])
+        let cluster = try KafkaCluster(["a": 1])
         try cluster.write("a", 0, numbers(0..<10))
-        let harness = try SourceHarness(source(cluster, "a").group("g"))
+        let harness = try SourceHarness(source(cluster, "a").group(cluster["g"]))
         try await harness.run { harness.rows.count == 10 }
         _ = try harness.snapshot(1)
         try harness.source.checkpointAborted(1)
         try harness.source.checkpointCompleted(1)
         try await harness.run(seconds: 0.2)
-        let failed = await failure { _ = try SourceHarness(source(cluster, "a").group("g").starting(at: .committed(otherwise: .fail))) }
+        let failed = await failure { _ = try SourceHarness(source(cluster, "a").group(cluster["g"]).starting(at: .committed(otherwise: .fail))) }
         #expect(failed != nil)
     }
 
     @Test func aMissingTopicIsNamed() async throws {
-        let cluster = try MockCluster(["a": 1])
-        cluster.setError("nowhere", RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
+        let cluster = try KafkaCluster(["a": 1], isEmbedded: true, properties: ["auto.create.topics.enable": "false"])
         let failed = await failure { _ = try SourceHarness(source(cluster, "a", "nowhere")) }
         #expect(failed?.domain == .external)
         #expect(failed?.recovery == .fail)
-        #expect(failed?.message == "the Kafka topic \"nowhere\" does not exist at \(cluster.bootstrap): create it, or correct the job's topic")
+        #expect(
+            failed?.message
+                == "the Kafka topic \"\(cluster["nowhere"])\" does not exist at \(cluster.bootstrap): create it, or correct the job's topic")
     }
 
     @Test func anUnreachableBrokerIsNamedWithinTheTimeout() async throws {
@@ -188,38 +189,38 @@ private func numbers(_ range: Range<Int>) -> [String?] { range.map { "\($0)" } }
     }
 
     @Test func anOffsetOutOfRangeNamesWantedAndAvailable() async throws {
-        let cluster = try MockCluster(["a": 1])
+        let cluster = try KafkaCluster(["a": 1])
         try cluster.write("a", 0, numbers(0..<10))
-        let harness = try SourceHarness(source(cluster, "a").starting(at: .offsets(["a": [0: 1_000]], otherwise: .fail)))
+        let harness = try SourceHarness(source(cluster, "a").starting(at: .offsets([cluster["a"]: [0: 1_000]], otherwise: .fail)))
         let failed = await failure { try await harness.run(seconds: 10) { !harness.rows.isEmpty } }
-        #expect(failed?.message.hasPrefix("offset 1000 of a[0], the next to read, is not on the Kafka broker") == true)
+        #expect(failed?.message.hasPrefix("offset 1000 of \(cluster["a"])[0], the next to read, is not on the Kafka broker") == true)
         #expect(failed?.message.contains("0 to 10") == true)
     }
 
     @Test func anOffsetOutOfRangeMayBeSkipped() async throws {
-        let cluster = try MockCluster(["a": 1])
+        let cluster = try KafkaCluster(["a": 1])
         try cluster.write("a", 0, numbers(0..<10))
-        let start = KafkaStart.offsets(["a": [0: 1_000]], otherwise: .fail)
+        let start = KafkaStart.offsets([cluster["a"]: [0: 1_000]], otherwise: .fail)
         let harness = try SourceHarness(source(cluster, "a").starting(at: start).onOutOfRange(.earliest))
         try await harness.run { harness.rows.count == 10 }
         #expect(harness.rows == numbers(0..<10))
     }
 
     @Test func aPoisonRecordIsNamedWithItsFirstBytes() async throws {
-        let cluster = try MockCluster(["a": 1])
+        let cluster = try KafkaCluster(["a": 1])
         try cluster.write("a", 0, ["1", "2", "x"])
-        let harness = try SourceHarness(KafkaSource(cluster.bootstrap, topics: ["a"], format: JSONFormat<Int>()))
+        let harness = try SourceHarness(KafkaSource(cluster.bootstrap, topics: [cluster["a"]], format: JSONFormat<Int>()))
         let failed = await failure { try await harness.run(seconds: 10) }
         #expect(failed?.domain == .user)
-        #expect(failed?.message == "the record at offset 2 of a[0] cannot be read: it begins with \"x\"")
+        #expect(failed?.message == "the record at offset 2 of \(cluster["a"])[0] cannot be read: it begins with \"x\"")
         #expect(failed?.cause?.contains("JSON") == true)
     }
 
     @Test func poisonRecordsAndTombstonesAreSkippedAndCounted() async throws {
-        let cluster = try MockCluster(["a": 1])
+        let cluster = try KafkaCluster(["a": 1])
         try cluster.write("a", 0, ["1", "x", nil, "4"])
         let harness = try SourceHarness(
-            KafkaSource(cluster.bootstrap, topics: ["a"], format: JSONFormat<Int>()).onPoison(.skip).stopping(at: .latest))
+            KafkaSource(cluster.bootstrap, topics: [cluster["a"]], format: JSONFormat<Int>()).onPoison(.skip).stopping(at: .latest))
         try await harness.run()
         #expect(harness.rows == [1, 4])
         #expect(harness.counter("deserializationErrors") == 1)
@@ -228,7 +229,7 @@ private func numbers(_ range: Range<Int>) -> [String?] { range.map { "\($0)" } }
     }
 
     @Test func boundedEmptyTopicsAndSurplusSubtasksFinish() async throws {
-        let cluster = try MockCluster(["a": 1])
+        let cluster = try KafkaCluster(["a": 1])
         for subtask in 0..<2 {
             let harness = try SourceHarness(source(cluster, "a").stopping(at: .latest), subtask: subtask, of: 2)
             try await harness.run(seconds: 5)
@@ -238,17 +239,17 @@ private func numbers(_ range: Range<Int>) -> [String?] { range.map { "\($0)" } }
     }
 
     @Test func boundedStopsBelowTheStopOffset() async throws {
-        let cluster = try MockCluster(["a": 2])
+        let cluster = try KafkaCluster(["a": 2])
         try cluster.write("a", 0, numbers(0..<10))
         try cluster.write("a", 1, numbers(10..<20))
-        let harness = try SourceHarness(source(cluster, "a").stopping(at: .offsets(["a": [0: 3, 1: 0]])))
+        let harness = try SourceHarness(source(cluster, "a").stopping(at: .offsets([cluster["a"]: [0: 3, 1: 0]])))
         try await harness.run(seconds: 10)
         #expect(harness.isFinished)
         #expect(harness.rows == ["0", "1", "2"])
     }
 
     @Test func aBoundedSourceKeepsItsEndOverARestore() async throws {
-        let cluster = try MockCluster(["a": 1])
+        let cluster = try KafkaCluster(["a": 1])
         try cluster.write("a", 0, numbers(0..<10))
         let first = try SourceHarness(source(cluster, "a").stopping(at: .latest))
         try await first.run(budget: 4) { first.rows.count >= 4 }
@@ -261,7 +262,7 @@ private func numbers(_ range: Range<Int>) -> [String?] { range.map { "\($0)" } }
     }
 
     @Test func rowsCarryKafkasTimestamps() async throws {
-        let cluster = try MockCluster(["a": 1])
+        let cluster = try KafkaCluster(["a": 1])
         try cluster.write("a", 0, ["x"], timestamp: 1_234_567)
         let harness = try SourceHarness(source(cluster, "a"), watermarks: .boundedOutOfOrderness(.milliseconds(100)))
         try await harness.run { !harness.rows.isEmpty }
@@ -270,7 +271,7 @@ private func numbers(_ range: Range<Int>) -> [String?] { range.map { "\($0)" } }
     }
 
     @Test func theWatermarkIsTheLeastOfThePartitionsUnlessTheyAreIdle() async throws {
-        let cluster = try MockCluster(["a": 2])
+        let cluster = try KafkaCluster(["a": 2])
         let waiting: WatermarkStrategy<String> = .boundedOutOfOrderness(.zero) { Int64($0) ?? 0 }
         try cluster.write("a", 0, ["5000"])
         let strict = try SourceHarness(source(cluster, "a"), watermarks: waiting)
@@ -290,7 +291,7 @@ private func numbers(_ range: Range<Int>) -> [String?] { range.map { "\($0)" } }
     }
 
     @Test func aSubtaskWithoutPartitionsIsIdle() async throws {
-        let cluster = try MockCluster(["a": 1])
+        let cluster = try KafkaCluster(["a": 1])
         let harness = try SourceHarness(source(cluster, "a"), watermarks: .monotonous, subtask: 1, of: 2)
         try await harness.run(seconds: 0.1)
         #expect(harness.control.statuses == [true])
@@ -298,7 +299,7 @@ private func numbers(_ range: Range<Int>) -> [String?] { range.map { "\($0)" } }
     }
 
     @Test func aBrokerThatWasDownLosesNothing() async throws {
-        let cluster = try MockCluster(["a": 1])
+        let cluster = try KafkaCluster(["a": 1], isEmbedded: true)
         try cluster.write("a", 0, numbers(0..<10))
         let harness = try SourceHarness(source(cluster, "a").property("reconnect.backoff.max.ms", "100"))
         try await harness.run { harness.rows.count == 10 }
@@ -311,16 +312,16 @@ private func numbers(_ range: Range<Int>) -> [String?] { range.map { "\($0)" } }
     }
 
     @Test func aDamagedStateIsAFailure() async throws {
-        let cluster = try MockCluster(["a": 1])
+        let cluster = try KafkaCluster(["a": 1])
         let failed = await failure { _ = try SourceHarness(source(cluster, "a"), restoring: [[1, 2, 3]]) }
         #expect(failed?.domain == .system)
     }
 
     @Test func aCheckpointOfATopicMadeAnewSmallerIsAFailure() async throws {
-        let cluster = try MockCluster(["a": 1])
-        let state = [KafkaPosition(split: KafkaPartition("a", 5), next: 3).encode()]
+        let cluster = try KafkaCluster(["a": 1])
+        let state = [KafkaPosition(split: KafkaPartition(cluster["a"], 5), next: 3).encode()]
         let failed = await failure { _ = try SourceHarness(source(cluster, "a"), restoring: state) }
-        #expect(failed?.message.contains("a[5] is in the checkpoint, but the topic has only 1 partitions") == true)
+        #expect(failed?.message.contains("\(cluster["a"])[5] is in the checkpoint, but the topic has only 1 partitions") == true)
     }
 }
 

@@ -1,48 +1,75 @@
-import CRdKafka
 import Synchronization
 import Testing
 import WeirBase
+import WeirBroker
 import WeirDataflow
 import WeirFormats
 import WeirGraph
+import WeirKafkaWire
 import WeirStreams
+import WeirTestKit
 
 @testable import WeirKafka
 
-/// A cluster of librdkafka's mock broker in the test's process.
-final class MockCluster: @unchecked Sendable {  // The C functions of the mock lock for themselves.
-    private let client: OpaquePointer
-    private let cluster: OpaquePointer
+/// A broker with topics of its own for one test: the embedded one in this process, or the one at KAFKA_BOOTSTRAP.
+///
+/// Topics and groups are written with short names in the tests; ``subscript(_:)`` gives the one that the broker knows, which no other test has.
+final class KafkaCluster {
     let bootstrap: String
+    private let broker: Broker?
+    private let suffix: String
+    private let topics: [String]
 
-    init(_ topics: KeyValuePairs<String, Int32>) throws {
-        var text = [CChar](repeating: 0, count: 512)
-        let configuration = rd_kafka_conf_new()
-        rd_kafka_conf_set(configuration, "log_level", "2", &text, text.count)
-        client = try #require(rd_kafka_new(RD_KAFKA_PRODUCER, configuration, &text, text.count))
-        cluster = try #require(weir_kafka_mock_create(client, 1))
-        bootstrap = String(cString: try #require(rd_kafka_mock_cluster_bootstraps(cluster)))
-        for (name, partitions) in topics { #expect(rd_kafka_mock_topic_create(cluster, name, partitions, 1) == RD_KAFKA_RESP_ERR_NO_ERROR) }
+    /// - Parameters:
+    ///   - topics: Names and partitions.
+    ///   - isEmbedded: Takes the embedded broker even where there is another: the test lets something go wrong in it.
+    ///   - properties: Of the embedded broker.
+    init(_ topics: KeyValuePairs<String, Int32>, isEmbedded: Bool = false, properties: [String: String] = [:]) throws {
+        suffix = hexadecimal(UInt64.random(in: 0 ... .max))
+        let external = isEmbedded ? nil : externalBootstrap()
+        if let external {
+            broker = nil
+            bootstrap = external
+        } else {
+            var options = BrokerOptions()
+            options.properties = properties
+            let broker = try Broker(options: options)
+            try broker.start()
+            self.broker = broker
+            bootstrap = broker.bootstrap
+        }
+        self.topics = topics.map(\.key)
+        let administration = try TopicAdministration(bootstrap: bootstrap)
+        for (name, partitions) in topics { try administration.create(self[name], partitions: partitions) }
     }
 
     deinit {
-        rd_kafka_mock_cluster_destroy(cluster)
-        rd_kafka_destroy(client)
+        if let broker { return broker.stop() }
+        guard let administration = try? TopicAdministration(bootstrap: bootstrap) else { return }
+        for topic in topics { administration.delete(self[topic]) }
     }
 
-    func setError(_ topic: String, _ error: rd_kafka_resp_err_t) { rd_kafka_mock_topic_set_error(cluster, topic, error) }
+    /// The name under which the broker knows a topic or group.
+    subscript(name: String) -> String { "\(name)-\(suffix)" }
 
-    /// The next requests of one kind fail. 0: Produce, 1: Fetch, 8: OffsetCommit.
-    func fail(request: Int16, _ errors: [rd_kafka_resp_err_t]) {
-        var copy = errors
-        rd_kafka_mock_push_request_errors_array(cluster, request, copy.count, &copy)
+    // MARK: What goes wrong, in the embedded broker
+
+    private var embedded: Broker {
+        guard let broker else { preconditionFailure("only the embedded broker lets things go wrong") }
+        return broker
     }
 
-    func setBroker(up: Bool) { _ = up ? rd_kafka_mock_broker_set_up(cluster, 1) : rd_kafka_mock_broker_set_down(cluster, 1) }
+    /// The next request of an API fails.
+    func fail(_ api: ApiKey, _ code: KafkaErrorCode) { embedded.faults.add(.on(api, .error(code))) }
+
+    func setBroker(up: Bool) {
+        embedded.run { $0.endConditions() }
+        if !up { embedded.run { $0.perform(.refuseConnections(.seconds(3_600))) } }
+    }
 
     /// Writes values to one partition, and waits until they are there.
     func write(_ topic: String, _ partition: Int32, _ values: [String?], timestamp: Int64 = 0) throws {
-        let producer = try KafkaProducerHandle(properties: ["bootstrap.servers": bootstrap, "linger.ms": "0"], topic: topic)
+        let producer = try KafkaProducerHandle(properties: ["bootstrap.servers": bootstrap, "linger.ms": "0"], topic: self[topic])
         for value in values {
             if var value {
                 let outcome = value.withUTF8 {

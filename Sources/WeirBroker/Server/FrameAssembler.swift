@@ -24,18 +24,6 @@ struct FrameAssembler {
         return outcome
     }
 
-    /// Adds bytes as if they had been read.
-    mutating func append(_ bytes: [UInt8]) {
-        var bytes = bytes[...]
-        if let partial {
-            let count = min(bytes.count, partial.count - partialFilled)
-            partial.withUnsafeMutableBytes { UnsafeMutableRawBufferPointer(rebasing: $0[partialFilled...]).copyBytes(from: bytes.prefix(count)) }
-            partialFilled += count
-            bytes = bytes.dropFirst(count)
-        }
-        pending.append(contentsOf: bytes)
-    }
-
     /// Takes the whole frames, without their lengths.
     ///
     /// - Throws: ``DecodingFailure`` for a frame of a negative length or of more than `limit` bytes.

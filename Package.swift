@@ -91,7 +91,6 @@ let package = Package(
                 "WeirBase", "WeirWire", "WeirTransport", "WeirStorage", "WeirConfiguration", "WeirDigest", "CWeirProcess", logging, protobuf,
                 argumentParser,
             ]),
-            ["WeirBase", "WeirWire", "WeirTransport", "WeirConfiguration", "WeirDigest", "CWeirProcess", logging, protobuf, argumentParser]),
         module("WeirBrokerCommand", ["WeirBase", "WeirBroker", logging, argumentParser]),
         // Floor 5
         module(

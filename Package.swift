@@ -46,6 +46,7 @@ let package = Package(
     targets: [
         // Floor 0
         .target(name: "CWeirHash"),
+        .target(name: "CWeirScan"),
         .target(name: "CWeirSystem"),
         .target(name: "CWeirProcess"),
         .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
@@ -65,7 +66,7 @@ let package = Package(
                 syntax("SwiftSyntax"), syntax("SwiftSyntaxBuilder"), syntax("SwiftSyntaxMacros"), syntax("SwiftDiagnostics"), syntax("SwiftParser"),
                 syntax("SwiftCompilerPlugin"),
             ], swiftSettings: settings),
-        module("WeirFormats", ["WeirBase", "WeirMacros"]),
+        module("WeirFormats", ["WeirBase", "WeirMacros", "CWeirScan"]),
         module("WeirStreams", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirFormats"]),
         // Floor 3
         module("WeirConfiguration", ["WeirBase", "WeirControl", "Yams"]),
@@ -120,7 +121,7 @@ let package = Package(
         tests("WeirControlTests", ["WeirBase", "WeirGraph", "WeirControl"]),
         tests("WeirSimulationTests", ["WeirSimulation", "WeirTestKit"]),
         tests("WeirDataflowTests", ["WeirBase", "WeirGraph", "WeirDataflow"]),
-        tests("WeirFormatsTests", ["WeirBase", "WeirFormats"]),
+        tests("WeirFormatsTests", ["WeirBase", "WeirFormats", "CWeirScan"]),
         tests("WeirStreamsTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams"]),
         tests("WeirTransportTests", ["WeirBase", "WeirWire", "WeirTransport", logging, protobuf]),
         tests("WeirStorageTests", ["WeirBase", "WeirStorage"]),

@@ -1,5 +1,4 @@
 internal import CWeirSystem
-internal import FoundationEssentials
 internal import Glibc
 package import Logging
 internal import SwiftProtobuf
@@ -404,7 +403,7 @@ package final class TaskManager: @unchecked Sendable {
 
     /// This process's environment without its own settings, then the request's, then what only the TaskManager knows.
     private func environment(for request: WireStartWorker) -> [String: String] {
-        var result = ProcessInfo.processInfo.environment.filter { !$0.key.hasPrefix("WEIR_") }
+        var result = processEnvironment().filter { !$0.key.hasPrefix("WEIR_") }
         // Swift's backtracer keeps a crashed process alive for a second or more, and nobody can restart its job meanwhile: only for who asks.
         if result["SWIFT_BACKTRACE"] == nil { result["SWIFT_BACKTRACE"] = "enable=no" }
         result.merge(request.environment) { _, new in new }

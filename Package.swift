@@ -130,7 +130,7 @@ let package = Package(
         tests("WeirFilesTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirFiles"]),
         tests("WeirArchitectureTests", []),
         tests("WeirJobManagerTests", ["WeirBase", "WeirControl", "WeirJobManager"]),
-        tests("WeirWorkerTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirWorker"]),
+        tests("WeirWorkerTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirTransport", "WeirWorker"]),
         tests("WeirEndToEndTests", ["WeirBase", "WeirWire", "WeirTestKit"]),
         tests(
             "WeirTaskManagerTests",

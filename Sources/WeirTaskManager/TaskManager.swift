@@ -413,6 +413,7 @@ package final class TaskManager: @unchecked Sendable {
             "WEIR_JOBMANAGER_PORT": String(request.jobManagerPort == 0 ? UInt32(options.jobManagerPort) : request.jobManagerPort),
             "WEIR_CLUSTER_ID": connection?.peer.clusterID ?? options.clusterID, "WEIR_TASKMANAGER_ID": options.resourceID,
             "WEIR_BIND_HOST": options.bindHost, "WEIR_DATA_HOST": options.dataHost, "WEIR_SLOTS": String(request.slots),
+            "WEIR_PIN_SLOTS": String(options.pinsSlots),
         ]
         return result.merging(own) { _, new in new }
     }

@@ -40,6 +40,7 @@ package final class WorkerRuntime: @unchecked Sendable {  // `state` by its lock
     let taskManager: String
     let exchange: DataExchange
     let logger: Logger
+    private let pinsSlots: Bool
     private let clock: any WeirClock
     private let reports: any WorkerReports
     private let state = Mutex(State())
@@ -48,13 +49,14 @@ package final class WorkerRuntime: @unchecked Sendable {  // `state` by its lock
     private let reading = DispatchQueue(label: "weir.worker.restore")
 
     package init(
-        job: JobID, program: JobProgram, taskManager: String, exchange: DataExchange, clock: any WeirClock, reports: any WorkerReports,
-        logger: Logger
+        job: JobID, program: JobProgram, taskManager: String, exchange: DataExchange, pinsSlots: Bool, clock: any WeirClock,
+        reports: any WorkerReports, logger: Logger
     ) {
         self.job = job
         self.program = program
         self.taskManager = taskManager
         self.exchange = exchange
+        self.pinsSlots = pinsSlots
         self.clock = clock
         self.reports = reports
         self.logger = logger
@@ -171,7 +173,7 @@ package final class WorkerRuntime: @unchecked Sendable {  // `state` by its lock
             let thread: SlotThread
             do {
                 thread = try SlotThread(
-                    index: index, pinned: false, operators: program.operators, clock: clock, taskManager: taskManager, listener: self)
+                    index: index, pinned: pinsSlots, operators: program.operators, clock: clock, taskManager: taskManager, listener: self)
             } catch {
                 throw error as? JobFailure ?? JobFailure(domain: .resource, recovery: .restart, message: "cannot start a slot", cause: "\(error)")
             }

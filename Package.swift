@@ -49,6 +49,7 @@ let package = Package(
     targets: [
         // Floor 0
         .target(name: "CWeirHash"),
+        .target(name: "CWeirScan"),
         .target(name: "CWeirSystem"),
         .target(name: "CWeirProcess"),
         .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
@@ -69,7 +70,7 @@ let package = Package(
                 syntax("SwiftSyntax"), syntax("SwiftSyntaxBuilder"), syntax("SwiftSyntaxMacros"), syntax("SwiftDiagnostics"), syntax("SwiftParser"),
                 syntax("SwiftCompilerPlugin"),
             ], swiftSettings: settings),
-        module("WeirFormats", ["WeirBase", "WeirMacros", "CZlib"]),
+        module("WeirFormats", ["WeirBase", "WeirMacros", "CWeirScan", "CZlib"]),
         module("WeirStreams", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirFormats"]),
         module("WeirKafkaTransactions", ["WeirBase", "WeirKafkaWire", "CWeirSystem"]),
         // Floor 3
@@ -129,7 +130,7 @@ let package = Package(
         tests("WeirControlTests", ["WeirBase", "WeirGraph", "WeirControl"]),
         tests("WeirSimulationTests", ["WeirSimulation", "WeirTestKit"]),
         tests("WeirDataflowTests", ["WeirBase", "WeirGraph", "WeirDataflow"]),
-        tests("WeirFormatsTests", ["WeirBase", "WeirFormats"]),
+        tests("WeirFormatsTests", ["WeirBase", "WeirFormats", "CWeirScan"]),
         tests("WeirSchemaRegistryTests", ["WeirBase", "WeirFormats", "WeirSchemaRegistry"]),
         tests("WeirStreamsTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams"]),
         tests("WeirTransportTests", ["WeirBase", "WeirWire", "WeirTransport", logging, protobuf]),
@@ -154,7 +155,7 @@ let package = Package(
         tests("WeirKafkaTransactionsTests", ["WeirBase", "WeirKafkaWire", "WeirKafkaTransactions"]),
         tests("WeirArchitectureTests", []),
         tests("WeirJobManagerTests", ["WeirBase", "WeirControl", "WeirJobManager"]),
-        tests("WeirWorkerTests", ["WeirBase", "WeirGraph", "WeirWire", "WeirDataflow", "WeirWorker", metrics]),
+        tests("WeirWorkerTests", ["WeirBase", "WeirGraph", "WeirWire", "WeirDataflow", "WeirTransport", "WeirWorker", metrics]),
         tests("WeirEndToEndTests", ["WeirBase", "WeirWire", "WeirTestKit"]),
         tests(
             "WeirTaskManagerTests",

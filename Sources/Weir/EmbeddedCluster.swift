@@ -39,7 +39,8 @@ enum EmbeddedCluster {
         let clusterID = configuration.string("cluster.id") ?? "weir"
         let taskManager = try TaskManager(
             options: TaskManagerOptions(
-                resourceID: "embedded", slots: program.jobGraph.slotsNeeded, jobManagerPort: jobManager.port, clusterID: clusterID,
+                resourceID: "embedded", slots: program.jobGraph.slotsNeeded,
+                pinsSlots: configuration.boolean("taskmanager.slots.pinned") ?? false, jobManagerPort: jobManager.port, clusterID: clusterID,
                 artifactDirectory: scratch.path + "/artifacts", logDirectory: scratch.path + "/log"),
             launcher: ThreadLauncher(program: program, logger: logger), logger: logger)
         taskManager.start()

@@ -169,7 +169,7 @@ extension String: RecordKey {
         return try copy.withUTF8 { try body(UnsafeRawBufferPointer($0)) }
     }
     @inlinable public init(keyBytes: UnsafeRawBufferPointer) throws(DecodingFailure) {
-        guard let text = String(validating: keyBytes, as: UTF8.self) else { throw DecodingFailure("invalid UTF-8 in a key", offset: 0) }
+        guard let text = String(validUTF8: keyBytes) else { throw DecodingFailure("invalid UTF-8 in a key", offset: 0) }
         self = text
     }
     @inlinable @inline(__always) public var keyHash: UInt64 { KeyHash.hash(self) }

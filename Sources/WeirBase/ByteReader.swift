@@ -98,7 +98,7 @@ public struct ByteReader {
     public mutating func readString() throws(DecodingFailure) -> String {
         let start = _position
         let utf8 = try readBytes(try readCount())
-        guard let text = String(validating: utf8, as: UTF8.self) else { throw DecodingFailure("invalid UTF-8", offset: start) }
+        guard let text = String(validUTF8: utf8) else { throw DecodingFailure("invalid UTF-8", offset: start) }
         return text
     }
 

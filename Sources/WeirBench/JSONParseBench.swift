@@ -52,11 +52,17 @@ extension Benchmark {
         var total = 0
         for _ in 0..<15 {
             let before = weir_thread_cpu_nanoseconds()
-            for _ in 0..<rounds {
-                try bytes.withUnsafeBytes { bytes in
-                    for index in 0..<lines {
-                        total &+= use(try format.decode(UnsafeRawBufferPointer(rebasing: bytes[ends[index]..<ends[index + 1]])))
+            total &+= try bytes.withUnsafeBytes { bytes in
+                try ends.withUnsafeBufferPointer { ends in
+                    var sum = 0
+                    for _ in 0..<rounds {
+                        for index in 0..<lines {
+                            let start = ends[index]
+                            let line = UnsafeRawBufferPointer(start: bytes.baseAddress! + start, count: ends[index + 1] - start)
+                            sum &+= use(try format.decode(line))
+                        }
                     }
+                    return sum
                 }
             }
             values.append(Double(weir_thread_cpu_nanoseconds() - before) / Double(lines * rounds))

@@ -1,4 +1,5 @@
 import Weir
+import WeirTestKit
 
 @Record struct KeyedNumber: BitwiseCopyable {
     var key: Int64
@@ -40,6 +41,37 @@ extension Benchmark {
                     }
                 }
             }
+    }
+
+    /// The same job on two workers: half of all rows go from process to process, over a socket.
+    static var keyedSumExchange: [Benchmark] {
+        [
+            Benchmark(name: "keyed.sum.10k.w2", unit: "M records/CPU-s", goal: .atLeast(5)) {
+                let records = 40_000_000
+                let values = try (0..<3).map { _ in
+                    let cluster = try LocalCluster(settings: ["cluster.evenly-spread-out-slots": "true"])
+                    defer { cluster.stop() }
+                    try cluster.startJobManager()
+                    let taskManagers = try (1...2).map { number in
+                        try MeasuredProcess(
+                            cluster.binaries + "/taskmanager",
+                            [
+                                "-D", "jobmanager.rpc.port=\(cluster.port)", "-D", "io.tmp.dirs=\(cluster.directory)", "-D",
+                                "taskmanager.resource-id=tm-\(number)",
+                            ])
+                    }
+                    for taskManager in taskManagers { _ = try taskManager.line(containing: "registered with") }
+                    let ran = try cluster.weir([
+                        "run", "-p", "2", MeasuredProcess.ownPath, "--", KeyedSumJob.word, "--keys", "10000", "--records", "\(records)",
+                    ])
+                    guard ran.code == 0 else { throw benchFailure("the job failed", cause: ran.output.joined(separator: "\n")) }
+                    for taskManager in taskManagers { taskManager.terminate() }
+                    return Double(records) / 1e6 / (try taskManagers.reduce(0) { $0 + (try $1.finish().cpuSeconds) })
+                }
+                return Samples(
+                    values, setup: "10000 keys, uniform, 2 taskmanagers with a worker and a slot each, \(records) records, taskmanagers and workers")
+            }
+        ]
     }
 
     /// Millions of records a CPU second of a job that runs to its end in a process of its own, JobManager and start included.

@@ -4,7 +4,7 @@ import WeirBase
 
 /// What a process took from its start to its end.
 struct ProcessCost {
-    /// User and system time of all its threads.
+    /// User and system time of all its threads, and of its child processes as far as it waited for them.
     var cpuSeconds: Double
     var residentBytesMax: Int
 }
@@ -84,6 +84,9 @@ final class MeasuredProcess {
         return ProcessCost(
             cpuSeconds: Self.seconds(usage.ru_utime) + Self.seconds(usage.ru_stime), residentBytesMax: Int(usage.ru_maxrss) * 1_024)
     }
+
+    /// SIGTERM: ``finish(timeout:)`` waits for what follows from it.
+    func terminate() { kill(pid, SIGTERM) }
 
     /// What it has in memory now, in bytes; 0 if it is gone.
     var residentBytes: Int {

@@ -12,6 +12,9 @@ package enum ConfigurationKeys {
         .init("jobmanager.bind-host", .string, default: "127.0.0.1", "The address that the JobManager listens on."),
         .init("jobmanager.storage.dir", .string, default: "", "Job graphs and uploaded binaries; default <io.tmp.dirs>/weir-jobmanager-<user id>."),
         .init("taskmanager.numberOfTaskSlots", .integer(1...1_024), default: "1", "Slots that a TaskManager offers; each is a thread."),
+        .init(
+            "taskmanager.slots.pinned", .boolean, default: "false",
+            "Whether slot i of a worker stays on processor i of those allowed; pays only where nothing else runs on them."),
         .init("taskmanager.bind-host", .string, default: "127.0.0.1", "The address that workers listen on for data."),
         .init("taskmanager.host", .string, default: "", "The address at which other workers reach them; default: the bind host."),
         .init("taskmanager.resource-id", .string, default: "", "The TaskManager's name; default tm-<host>-<process id>."),

@@ -120,91 +120,57 @@ extension JSONReader {
     @inlinable @inline(__always)
     public mutating func readField(_ lookUp: (JSONKey) -> Int) throws(JSONFailure) -> Int {
         while true {
-            var place = cursor
-            // The usual members, without whitespace.
-            while place <= lastWordPlace {
-                let head = UInt64(littleEndian: place.loadUnaligned(as: UInt64.self))
-                // The opening quote must not end the name.
-                var stops = Self.stringStops(head | 0x5F)
-                var close = place
-                if stops == 0 {
-                    close += 8
-                    guard close <= lastWordPlace else { break }
-                    stops = Self.stringStops(UInt64(littleEndian: close.loadUnaligned(as: UInt64.self)))
-                }
-                close += stops.trailingZeroBitCount &>> 3
-                // At least a byte of the value is there, too.
-                guard close < lastWordPlace + 6, UInt16(littleEndian: close.loadUnaligned(as: UInt16.self)) == 0x3A22 else { break }
-                let field = lookUp(JSONKey(place: place, count: close - place &+ 1, head: head))
-                if field >= 0 {
-                    cursor = close + 2
-                    skipSpace()
-                    return field
-                }
-                if isStrict { break }
-                let behind = usualValueEnd(close + 2)
-                if behind <= lastWordPlace + 6, UInt16(littleEndian: behind.loadUnaligned(as: UInt16.self)) == 0x222C {
-                    place = behind + 1
-                } else if byte(at: behind) == UInt8(ascii: "}") {
-                    cursor = behind
-                    leave()
-                    return -2
-                } else {
-                    break
-                }
+            if !isStrict {
+                let field = readUsualField(lookUp)
+                if field != -1 { return field }
             }
-            cursor = place
             let field = try readUnusualField(lookUp)
             if field != -1 { return field }
         }
     }
 
-    /// Behind the value at `place` if it is `true`, `false`, `null`, a string of at most 15 plain bytes, an integer of at most 15 digits or a
-    /// number of at most 8 bytes; ``end`` if it is something else, which is there for a closer look.
+    /// Goes over the usual members, without whitespace and escapes, up to one that is a field's.
     ///
-    /// What follows the value is not looked at: an exponent, for example.
+    /// - Returns: As ``readField(_:)``; -1 with the cursor on the name of a member that is not usual.
     @inlinable @inline(__always)
-    func usualValueEnd(_ place: UnsafeRawPointer) -> UnsafeRawPointer {
-        let first = place.load(as: UInt8.self)
-        if first == UInt8(ascii: "\"") {
-            var close = place + 1
-            var stops = Self.stringStops(word(at: close))
-            if stops == 0 {
-                close += 8
-                stops = Self.stringStops(word(at: close))
+    mutating func readUsualField(_ lookUp: (JSONKey) -> Int) -> Int {
+        var window = JSONWindow(at: cursor, start: start, end: end)
+        var name = cursor - window.base
+        while true {
+            let quotes = window.quotes & (~0 &<< UInt64(truncatingIfNeeded: name))
+            let closing = quotes & (quotes &- 1)
+            let close = closing.trailingZeroBitCount
+            let value = close &+ 2
+            if value < window.limit {
+                guard UInt16(littleEndian: (window.base + close).loadUnaligned(as: UInt16.self)) == 0x3A22 else { break }
+                let place = window.base + name
+                let field = lookUp(JSONKey(place: place, count: close &- name &+ 1, head: word(at: place)))
+                if field >= 0 {
+                    cursor = window.base + value
+                    skipSpace()
+                    return field
+                }
+                let behind = window.valueEnd(value, quotes: closing & (closing &- 1))
+                if behind < window.limit {
+                    if window.isMemberNext(behind) {
+                        name = behind &+ 1
+                        continue
+                    }
+                    guard (window.base + behind).load(as: UInt8.self) == UInt8(ascii: "}") else { break }
+                    cursor = window.base + behind
+                    leave()
+                    return -2
+                }
             }
-            close += stops.trailingZeroBitCount &>> 3
-            return byte(at: close) == UInt8(ascii: "\"") ? close + 1 : end
+            // It does not end in the window: from the member on there may be more to see.
+            let place = window.base + name
+            let moved = JSONWindow(at: place, start: start, end: end)
+            guard moved.base != window.base else { break }
+            window = moved
+            name = place - window.base
         }
-        let isNegative = first == UInt8(ascii: "-")
-        let digits = isNegative ? place + 1 : place
-        let word = word(at: digits)
-        let others = Self.nonDigits(word)
-        let whole = others.trailingZeroBitCount & ~7
-        // No digit at all, or more than one after a zero, or more than seven.
-        guard whole &- 8 < (UInt8(truncatingIfNeeded: word) == UInt8(ascii: "0") ? 8 : 56), whole != 0 else {
-            return whole == 64 ? longIntegerEnd(digits, word) : isNegative ? end : literalEnd(place, word)
-        }
-        let dot = UInt8(truncatingIfNeeded: word &>> UInt64(truncatingIfNeeded: whole))
-        guard dot == UInt8(ascii: ".") else { return digits + (whole &>> 3) }
-        let stop = (others & (others &- 1)).trailingZeroBitCount & ~7
-        // At least one decimal, and an end within the word.
-        return stop > whole &+ 8 && stop < 64 ? digits + (stop &>> 3) : end
-    }
-
-    /// Behind the integer at `digits`, the first eight of which are in `word`; ``end`` if it begins with a zero or has 16 digits or more.
-    @inlinable @inline(__always)
-    func longIntegerEnd(_ digits: UnsafeRawPointer, _ word: UInt64) -> UnsafeRawPointer {
-        let more = Self.digitCount(self.word(at: digits + 8))
-        return more < 8 && UInt8(truncatingIfNeeded: word) != UInt8(ascii: "0") ? digits + (8 &+ more) : end
-    }
-
-    /// Behind `true`, `false` or `null`, whose bytes are in `word`; ``end`` if it is none of them.
-    @inlinable @inline(__always)
-    func literalEnd(_ place: UnsafeRawPointer, _ word: UInt64) -> UnsafeRawPointer {
-        let four = UInt32(truncatingIfNeeded: word)
-        if four == 0x6575_7274 || four == 0x6C6C_756E { return place + 4 }
-        return word & 0xFF_FFFF_FFFF == 0x65_736C_6166 ? place + 5 : end
+        cursor = window.base + name
+        return -1
     }
 
     /// One member of any form.

@@ -1,3 +1,5 @@
+public import WeirBase
+
 extension JSONReader {
 
     /// Marks the bytes that end the fast scan of a string: `"`, `\`, control characters and anything beyond ASCII.
@@ -35,20 +37,11 @@ extension JSONReader {
         cursor = stop + 1
         let count = stop - begin
         if count > 15 { return Self.longASCII(begin, count) }
-        // Up to 15 bytes are stored in the string itself; word by word, with zeros behind.
         let head = word(at: begin)
-        return String(unsafeUninitializedCapacity: 15) { out in
-            guard let out = UnsafeMutableRawPointer(out.baseAddress) else { return 0 }
-            if count >= 8 {
-                out.storeBytes(of: head.littleEndian, as: UInt64.self)
-                let tail = begin.loadUnaligned(fromByteOffset: count &- 8, as: UInt64.self)
-                out.storeBytes(of: tail, toByteOffset: count &- 8, as: UInt64.self)
-            } else {
-                let mask: UInt64 = (1 &<< UInt64(truncatingIfNeeded: 8 &* count)) &- 1
-                out.storeBytes(of: (head & mask).littleEndian, as: UInt64.self)
-            }
-            return count
-        }
+        if count < 8 { return String(shortASCII: head & ((1 &<< UInt64(truncatingIfNeeded: 8 &* count)) &- 1), 0, count: count) }
+        // The last eight bytes, of which those behind the first eight stay.
+        let tail = UInt64(littleEndian: begin.loadUnaligned(fromByteOffset: count &- 8, as: UInt64.self))
+        return String(shortASCII: head, (tail &>> 8) &>> UInt64(truncatingIfNeeded: 8 &* (15 &- count)), count: count)
     }
 
     @usableFromInline @inline(never)

@@ -53,13 +53,15 @@ struct RecordCode {
         """
     }
 
-    /// Each case reads its field, and falls into the next one if that is what comes next in the document.
+    /// Each case reads its field, and falls into the next one if that is what comes next in the document. `readField`, which is large, is in one
+    /// place, so that it is inlined.
     private var decoding: [String] {
         var lines = fields.indices.map { "var value\($0) = JSONReader.unread { (record: Self) in record.\(fields[$0].property) }" }
         lines += [
             "if try json.beginObject() {",
-            "    var field = json.takeKey(\(words(fields[0]))) ? 0 : try json.readField(Self.jsonField)",
+            "    var field = json.takeKey(\(words(fields[0]))) ? 0 : -1",
             "    members: while true {",
+            "        if field < 0 { field = try json.readField(Self.jsonField) }",
             "        switch field {",
         ]
         for index in fields.indices {
@@ -78,7 +80,7 @@ struct RecordCode {
         lines += [
             "        default: break members",
             "        }",
-            "        field = try json.readField(Self.jsonField)",
+            "        field = -1",
             "    }",
             "}",
         ]

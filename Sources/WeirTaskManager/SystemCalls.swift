@@ -1,8 +1,20 @@
 internal import CWeirSystem
-internal import Glibc
+@preconcurrency internal import Glibc
 
 /// The system's words for an errno, by default the current one.
 func errnoText(_ code: Int32 = errno) -> String { String(cString: strerror(code)) }
+
+/// The variables that this process was started with. Without Foundation, which would cost a process that does little megabytes.
+func processEnvironment() -> [String: String] {
+    var result: [String: String] = [:]
+    var entry = environ
+    while let pointer = entry.pointee {
+        let text = String(cString: pointer)
+        if let equals = text.firstIndex(of: "=") { result[String(text[..<equals])] = String(text[text.index(after: equals)...]) }
+        entry += 1
+    }
+    return result
+}
 
 /// Lends a NULL-terminated array of C strings. Strings end at their first NUL byte, as they do for every process.
 func withCStrings<R>(_ strings: [String], _ body: (UnsafePointer<UnsafeMutablePointer<CChar>?>) -> R) -> R {

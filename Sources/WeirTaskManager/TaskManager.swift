@@ -1,5 +1,4 @@
 internal import CWeirSystem
-internal import FoundationEssentials
 internal import Glibc
 package import Logging
 internal import SwiftProtobuf
@@ -404,7 +403,7 @@ package final class TaskManager: @unchecked Sendable {
 
     /// This process's environment without its own settings, then the request's, then what only the TaskManager knows.
     private func environment(for request: WireStartWorker) -> [String: String] {
-        var result = ProcessInfo.processInfo.environment.filter { !$0.key.hasPrefix("WEIR_") }
+        var result = processEnvironment().filter { !$0.key.hasPrefix("WEIR_") }
         // Swift's backtracer keeps a crashed process alive for a second or more, and nobody can restart its job meanwhile: only for who asks.
         if result["SWIFT_BACKTRACE"] == nil { result["SWIFT_BACKTRACE"] = "enable=no" }
         result.merge(request.environment) { _, new in new }
@@ -414,6 +413,7 @@ package final class TaskManager: @unchecked Sendable {
             "WEIR_JOBMANAGER_PORT": String(request.jobManagerPort == 0 ? UInt32(options.jobManagerPort) : request.jobManagerPort),
             "WEIR_CLUSTER_ID": connection?.peer.clusterID ?? options.clusterID, "WEIR_TASKMANAGER_ID": options.resourceID,
             "WEIR_BIND_HOST": options.bindHost, "WEIR_DATA_HOST": options.dataHost, "WEIR_SLOTS": String(request.slots),
+            "WEIR_PIN_SLOTS": String(options.pinsSlots),
         ]
         return result.merging(own) { _, new in new }
     }

@@ -8,6 +8,8 @@ package struct TaskManagerOptions: Sendable, Equatable {
     /// The name of the host, for people.
     package var host: String
     package var slots: Int
+    /// `taskmanager.slots.pinned`: whether each slot's thread stays on one processor.
+    package var pinsSlots: Bool
     /// The address that its workers listen on for data.
     package var bindHost: String
     /// The address at which other workers reach them.
@@ -22,13 +24,14 @@ package struct TaskManagerOptions: Sendable, Equatable {
     package var logDirectory: String
 
     package init(
-        resourceID: String, host: String = "localhost", slots: Int = 1, bindHost: String = "127.0.0.1", dataHost: String = "127.0.0.1",
-        jobManagerHost: String = "127.0.0.1", jobManagerPort: UInt16, clusterID: String = "weir",
+        resourceID: String, host: String = "localhost", slots: Int = 1, pinsSlots: Bool = false, bindHost: String = "127.0.0.1",
+        dataHost: String = "127.0.0.1", jobManagerHost: String = "127.0.0.1", jobManagerPort: UInt16, clusterID: String = "weir",
         heartbeatInterval: Duration = .seconds(1), heartbeatTimeout: Duration = .seconds(10), artifactDirectory: String, logDirectory: String
     ) {
         self.resourceID = resourceID
         self.host = host
         self.slots = slots
+        self.pinsSlots = pinsSlots
         self.bindHost = bindHost
         self.dataHost = dataHost
         self.jobManagerHost = jobManagerHost
@@ -58,7 +61,8 @@ package struct TaskManagerOptions: Sendable, Equatable {
         if timeout <= interval { problems.append("heartbeat.timeout must be longer than heartbeat.interval") }
         guard problems.isEmpty else { throw ConfigurationError(problems) }
         self.init(
-            resourceID: resourceID, host: host, slots: configuration.integer("taskmanager.numberOfTaskSlots") ?? 1, bindHost: bindHost,
+            resourceID: resourceID, host: host, slots: configuration.integer("taskmanager.numberOfTaskSlots") ?? 1,
+            pinsSlots: configuration.boolean("taskmanager.slots.pinned") ?? false, bindHost: bindHost,
             dataHost: configuration.string("taskmanager.host") ?? bindHost,
             jobManagerHost: configuration.string("jobmanager.rpc.address") ?? "127.0.0.1", jobManagerPort: UInt16(clamping: port),
             clusterID: configuration.string("cluster.id") ?? "weir", heartbeatInterval: interval, heartbeatTimeout: timeout,

@@ -1,4 +1,3 @@
-internal import FoundationEssentials
 internal import Glibc
 package import Logging
 internal import Synchronization
@@ -64,7 +63,7 @@ package struct TaskManagerProcess {
     }
 
     /// What this process was started with.
-    package static var environment: [String: String] { ProcessInfo.processInfo.environment }
+    package static var environment: [String: String] { processEnvironment() }
 
     /// Writes a line, unbuffered: whoever started this process waits for the ready line.
     package static func write(_ line: String, to descriptor: Int32) {

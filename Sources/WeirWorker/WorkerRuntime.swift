@@ -41,6 +41,7 @@ package final class WorkerRuntime: @unchecked Sendable {  // `state` by its lock
     let taskManager: String
     let exchange: DataExchange
     let logger: Logger
+    private let pinsSlots: Bool
     private let clock: any WeirClock
     private let reports: any WorkerReports
     /// How far the sources of the job may go ahead of each other.
@@ -52,13 +53,14 @@ package final class WorkerRuntime: @unchecked Sendable {  // `state` by its lock
     private let reading = DispatchQueue(label: "weir.worker.restore")
 
     package init(
-        job: JobID, program: JobProgram, taskManager: String, exchange: DataExchange, clock: any WeirClock, reports: any WorkerReports,
-        logger: Logger
+        job: JobID, program: JobProgram, taskManager: String, exchange: DataExchange, pinsSlots: Bool, clock: any WeirClock,
+        reports: any WorkerReports, logger: Logger
     ) {
         self.job = job
         self.program = program
         self.taskManager = taskManager
         self.exchange = exchange
+        self.pinsSlots = pinsSlots
         self.clock = clock
         self.reports = reports
         self.logger = logger
@@ -177,7 +179,7 @@ package final class WorkerRuntime: @unchecked Sendable {  // `state` by its lock
             let thread: SlotThread
             do {
                 thread = try SlotThread(
-                    index: index, pinned: false, operators: program.operators, clock: clock, taskManager: taskManager, alignment: alignment,
+                    index: index, pinned: pinsSlots, operators: program.operators, clock: clock, taskManager: taskManager, alignment: alignment,
                     listener: self)
             } catch {
                 throw error as? JobFailure ?? JobFailure(domain: .resource, recovery: .restart, message: "cannot start a slot", cause: "\(error)")

@@ -39,8 +39,8 @@ package final class WorkerService: @unchecked Sendable {  // `client` and `runti
         exchangeOptions.host = settings.bindHost
         exchange = try DataExchange(job: settings.job, options: exchangeOptions, logger: logger)
         let runtime = WorkerRuntime(
-            job: settings.job, program: program, taskManager: settings.taskManager, exchange: exchange, clock: SystemClock(), reports: self,
-            logger: logger)
+            job: settings.job, program: program, taskManager: settings.taskManager, exchange: exchange, pinsSlots: settings.pinsSlots,
+            clock: SystemClock(), reports: self, logger: logger)
         self.runtime = runtime
         var seed = SystemRandomNumberGenerator()
         var options = RPCClientOptions(

@@ -12,10 +12,12 @@ package struct WorkerSettings: Sendable, Equatable {
     package var bindHost: String
     package var dataHost: String
     package var slots: Int
+    /// Whether each slot's thread stays on one processor.
+    package var pinsSlots: Bool
 
     package init(
         worker: String, job: JobID, taskManager: String, clusterID: String, jobManagerHost: String, jobManagerPort: UInt16, bindHost: String,
-        dataHost: String, slots: Int
+        dataHost: String, slots: Int, pinsSlots: Bool = false
     ) {
         self.worker = worker
         self.job = job
@@ -26,6 +28,7 @@ package struct WorkerSettings: Sendable, Equatable {
         self.bindHost = bindHost
         self.dataHost = dataHost
         self.slots = slots
+        self.pinsSlots = pinsSlots
     }
 
     /// - Throws: ``ConfigurationError`` that names every variable that is missing: the binary was started by hand in worker mode.
@@ -49,6 +52,7 @@ package struct WorkerSettings: Sendable, Equatable {
         guard problems.isEmpty, let job, let port, let slots else { throw ConfigurationError(problems) }
         self.init(
             worker: worker, job: job, taskManager: taskManager, clusterID: environment["WEIR_CLUSTER_ID"] ?? "", jobManagerHost: host,
-            jobManagerPort: port, bindHost: bindHost, dataHost: environment["WEIR_DATA_HOST"] ?? bindHost, slots: slots)
+            jobManagerPort: port, bindHost: bindHost, dataHost: environment["WEIR_DATA_HOST"] ?? bindHost, slots: slots,
+            pinsSlots: environment["WEIR_PIN_SLOTS"] == "true")
     }
 }

@@ -65,6 +65,22 @@ import WeirFormats
         for document in Self.documents(holding: text) { #expect(failure(OnlyField.self, document) != nil, "\(document)") }
     }
 
+    /// Members are skipped 64 bytes at a time: wherever such a window begins and ends, the result is the same.
+    @Test(arguments: 0..<140) func skippedMembersMayLieAnywhere(padding: Int) throws {
+        let text = String(repeating: "x", count: padding)
+        for value in ["-12.5", "0", "\"text\"", "true", "false", "null", "12345678901234", "1.5e3", "\"a\\n\"", "\"é\"", "[1,{\"only\":2}]"] {
+            let members = "\"x\":\(value),\"yy\":\(value),\"zzz\":\(value)"
+            for document in [
+                "{\"pad\":\"\(text)\",\(members),\"only\":1}", "{\"only\":1,\"\(text)\":7,\(members)}",
+                "{\(members),\"p\":\"\(text)\",\"only\":1,\(members)}",
+            ] {
+                #expect(try decode(OnlyField.self, document).only == 1, "\(document)")
+                #expect(failure(OnlyField.self, String(document.dropLast()))?.reason == .truncated, "\(document)")
+                #expect(failure(OnlyField.self, document.replacing("\"zzz\":", with: "\"zzz\":,", maxReplacements: 1)) != nil, "\(document)")
+            }
+        }
+    }
+
     @Test(arguments: invalidUTF8) func refusesInvalidUTF8(bytes: [UInt8]) {
         for filler in ["", "1234567", "12345678901"] {
             let quoted = [UInt8(ascii: "\"")] + Array(filler.utf8) + bytes + Array(filler.utf8) + [UInt8(ascii: "\"")]

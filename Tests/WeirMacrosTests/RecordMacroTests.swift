@@ -67,8 +67,9 @@ private func expanded(_ source: String) -> (text: String, messages: [String]) {
                     var value1 = JSONReader.unread { (record: Self) in record.co2 }
                     var value2 = JSONReader.unread { (record: Self) in record.unit }
                     if try json.beginObject() {
-                        var field = json.takeKey(0x22646922, count: 4) ? 0 : try json.readField(Self.jsonField)
+                        var field = json.takeKey(0x22646922, count: 4) ? 0 : -1
                         members: while true {
+                            if field < 0 { field = try json.readField(Self.jsonField) }
                             switch field {
                             case 0:
                                 try json.read(into: &value0)
@@ -86,7 +87,7 @@ private func expanded(_ source: String) -> (text: String, messages: [String]) {
                             default:
                                 break members
                             }
-                            field = try json.readField(Self.jsonField)
+                            field = -1
                         }
                     }
                     self.id = try json.required(value0, "id", of: "Reading")

@@ -136,8 +136,8 @@ private let quiet = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
             lines == [
                 "EXTRA=yes", "WEIR_BIND_HOST=127.0.0.1", "WEIR_CLUSTER_ID=weir", "WEIR_DATA_HOST=127.0.0.1",
                 "WEIR_JOBMANAGER_HOST=127.0.0.1", "WEIR_JOBMANAGER_PORT=\(jobManager.server.port)",
-                "WEIR_JOB_ID=0123456789abcdef0123456789abcdef", "WEIR_MODE=worker", "WEIR_SLOTS=2", "WEIR_TASKMANAGER_ID=tm-1",
-                "WEIR_WORKER_ID=w1", "--a b c",
+                "WEIR_JOB_ID=0123456789abcdef0123456789abcdef", "WEIR_MODE=worker", "WEIR_PIN_SLOTS=false", "WEIR_SLOTS=2",
+                "WEIR_TASKMANAGER_ID=tm-1", "WEIR_WORKER_ID=w1", "--a b c",
             ])
         request.worker = "w1"
         request.fromEnd = true
@@ -293,10 +293,10 @@ private let quiet = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
 
     @Test func directoriesFollowTheName() throws {
         let options = try TaskManagerOptions(
-            configuration: configuration(["taskmanager.resource-id=tm-7", "io.tmp.dirs=/scratch", "taskmanager.numberOfTaskSlots=4"]))
+            configuration: configuration(["taskmanager.resource-id=tm-7", "io.tmp.dirs=/scratch", "taskmanager.numberOfTaskSlots=4", "taskmanager.slots.pinned=true"]))
         #expect(options.artifactDirectory == "/scratch/weir-taskmanager-tm-7/artifacts")
         #expect(options.logDirectory == "/scratch/weir-taskmanager-tm-7/log")
-        #expect(options.slots == 4 && options.dataHost == "127.0.0.1")
+        #expect(options.slots == 4 && options.pinsSlots && options.dataHost == "127.0.0.1")
     }
 
     @Test func defaultNameHasTheProcess() throws {

@@ -1,0 +1,2 @@
+// Everything is inlined; this file only compiles the header on its own.
+#include "CWeirScan.h"

@@ -205,6 +205,22 @@ import WeirKafkaWire
         #expect(bench.heartbeat(members[0], 2) == KafkaErrorCode.none, "the group goes on")
     }
 
+    @Test func membersAreNotLargerThanTheirGroupMayBe() throws {
+        // 43 bytes are a member's id, 6 its client's, 5 its protocol's.
+        let bench = GroupBench { $0.memberBytesMax = 2 * 43 + 2 * 6 + 2 * 5 + 300 }
+        let first = try #require(bench.joined(bench.join(metadata: .init(repeating: 1, count: 200)))).memberID
+        _ = bench.sync(first, 1, assigning: [:])
+        #expect(bench.joined(bench.join(metadata: .init(repeating: 1, count: 200)))?.error == .groupMaxSizeReached)
+        #expect(bench.heartbeat(first, 1) == KafkaErrorCode.none, "the group goes on")
+        let second = bench.join(metadata: .init(repeating: 1, count: 90))
+        _ = bench.join(first, metadata: .init(repeating: 1, count: 200))
+        let member = try #require(bench.joined(second)).memberID
+        let waiting = bench.sync(member, 2)
+        #expect(bench.synced(bench.sync(first, 2, assigning: [first: .init(repeating: 2, count: 11)]))?.error == .unknownServerError)
+        #expect(bench.synced(waiting)?.error == .unknownServerError)
+        #expect(bench.heartbeat(first, 2) == .rebalanceInProgress)
+    }
+
     @Test func thereAreNoMoreGroupsThanTheLimit() {
         let bench = GroupBench { $0.groupsMax = 2 }
         _ = bench.join(group: "a")

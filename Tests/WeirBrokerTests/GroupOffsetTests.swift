@@ -45,6 +45,13 @@ import WeirKafkaWire
         #expect(bench.offset(b) == nil)
     }
 
+    @Test func aCommitHasALimit() {
+        let bench = GroupBench { $0.commitBytesMax = 10 }
+        #expect(bench.commit([a: 1, b: 1], metadata: "1234") == [a: .none, b: .none])
+        #expect(bench.commit([a: 2, b: 2], metadata: "12345") == [a: .invalidCommitOffsetSize, b: .invalidCommitOffsetSize])
+        #expect(bench.offset(a) == 1)
+    }
+
     // MARK: Transactions
 
     @Test func offsetsInATransactionShowWhenItCommits() {

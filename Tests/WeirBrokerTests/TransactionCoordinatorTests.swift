@@ -293,6 +293,14 @@ private func next(_ producer: ProducerIdentity, _ epochs: Int16 = 1) -> Producer
         #expect(bench.end(producer, commit: true) == KafkaErrorCode.none)
     }
 
+    @Test func namesInATransactionHaveALimit() throws {
+        let bench = Bench { $0.namesBytesMax = 10 }
+        let producer = try bench.producer()
+        #expect(bench.add(producer, [partition("12345"), partition("1234")]) == KafkaErrorCode.none)
+        #expect(bench.addGroup(producer, "12") == .policyViolation)
+        #expect(bench.addGroup(producer, "1") == KafkaErrorCode.none)
+    }
+
     // MARK: Verification
 
     @Test func recordsJoinOnlyTheTransactionThatHoldsTheirPartition() throws {

@@ -13,10 +13,17 @@ extension Group {
         }
     }
 
+    /// Whether the members are few and small enough with whoever joins.
+    private func hasRoom(for join: GroupJoin) -> Bool {
+        let others = members.values.lazy.filter { $0.id != join.memberID }.reduce(0) { $0 + $1.bytes }
+        let own = GroupMember.bytes(id: join.memberID, instanceID: join.instanceID, clientID: join.clientID, protocols: join.protocols)
+        return others + own <= options.memberBytesMax
+    }
+
     /// - Parameter newMemberID: The id for whoever joins without one.
     mutating func join(_ request: RequestToken, _ join: GroupJoin, newMemberID: String, now: CoordinatorTime) {
         // Ids that are given out but not used cost memory as members do.
-        guard accepts(join.memberID), !join.memberID.isEmpty || pendingMembers.count < options.membersMax else {
+        guard accepts(join.memberID), hasRoom(for: join), !join.memberID.isEmpty || pendingMembers.count < options.membersMax else {
             if members[join.memberID] != nil { removeMember(join.memberID, now: now) }
             pendingMembers[join.memberID] = nil
             return refuse(request, .groupMaxSizeReached)

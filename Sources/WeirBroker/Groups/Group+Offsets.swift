@@ -20,6 +20,8 @@ extension Group {
     /// - Returns: What became of each partition.
     mutating func commit(_ commit: OffsetCommit, now: CoordinatorTime) -> [TopicPartition: KafkaErrorCode] {
         if let problem = problem(with: commit) { return commit.offsets.mapValues { _ in problem } }
+        let bytes = commit.offsets.reduce(0) { $0 + $1.key.topic.utf8.count + $1.value.metadata.utf8.count }
+        guard bytes <= options.commitBytesMax else { return commit.offsets.mapValues { _ in .invalidCommitOffsetSize } }
         let accepted = commit.offsets.filter { $0.value.metadata.utf8.count <= options.offsetMetadataBytesMax }
         if !accepted.isEmpty {
             if let producerID = commit.producerID {

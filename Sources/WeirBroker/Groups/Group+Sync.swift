@@ -41,6 +41,11 @@ extension Group {
 
     /// The leader has decided.
     private mutating func assign(_ assignments: [String: [UInt8]], now: CoordinatorTime) {
+        guard members.values.reduce(0, { $0 + $1.bytes + (assignments[$1.id]?.count ?? 0) }) <= options.memberBytesMax else {
+            // As Kafka says it when the group cannot be stored; whoever waits joins again.
+            for member in orderedMembers { answerSync(member.id, .init(error: .unknownServerError), now: now) }
+            return prepareRebalance("the leader's assignment is too large", now: now)
+        }
         for member in orderedMembers { members[member.id]?.assignment = assignments[member.id] ?? [] }
         transition(to: .stable, now: now)
         persist()

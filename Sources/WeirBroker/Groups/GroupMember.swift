@@ -33,6 +33,13 @@ struct GroupMember: Sendable {
 
     func metadata(for name: String?) -> [UInt8] { protocols.first { $0.name == name }?.metadata ?? [] }
 
+    /// What it takes in the journal, roughly, but for its assignment.
+    var bytes: Int { Self.bytes(id: id, instanceID: instanceID, clientID: clientID, protocols: protocols) }
+
+    static func bytes(id: String, instanceID: String?, clientID: String, protocols: [MemberProtocol]) -> Int {
+        protocols.reduce(id.utf8.count + (instanceID?.utf8.count ?? 0) + clientID.utf8.count) { $0 + $1.name.utf8.count + $1.metadata.count }
+    }
+
     /// Whether the session goes on although nothing was heard: a member whose request we hold cannot speak.
     var isExcused: Bool { !isNew && (awaitingJoin != nil || awaitingSync != nil) }
 }

@@ -12,6 +12,10 @@ package struct GroupOptions: Sendable, Equatable {
     package var membersMax = 1_000
     /// Groups with members or offsets, beyond which no new one is made.
     package var groupsMax = 10_000
+    /// Bytes that a group's members may have of ids, metadata and assignments together: they become one record of the journal.
+    package var memberBytesMax = 64 << 20
+    /// Bytes of topics and metadata in one commit of offsets, for the same reason.
+    package var commitBytesMax = 64 << 20
     /// `offset.metadata.max.bytes`.
     package var offsetMetadataBytesMax = 4_096
     /// `offsets.retention.minutes`, here in any unit.

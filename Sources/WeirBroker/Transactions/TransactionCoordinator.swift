@@ -204,7 +204,7 @@ struct TransactionCoordinator: Sendable {
         }
         transaction.partitions.formUnion(partitions)
         transaction.groups.formUnion(groups)
-        guard transaction.partitions.count + transaction.groups.count <= options.partitionsMax else {
+        guard transaction.partitions.count + transaction.groups.count <= options.partitionsMax, transaction.namesBytes <= options.namesBytesMax else {
             return outbox.append(refused(.policyViolation))
         }
         transaction.state = .ongoing

@@ -50,6 +50,9 @@ struct TransactionMetadata: Sendable, Equatable {
 
     var identity: ProducerIdentity { ProducerIdentity(id: producerID, epoch: epoch) }
 
+    /// Of partitions and groups.
+    var namesBytes: Int { partitions.reduce(groups.reduce(0) { $0 + $1.utf8.count }) { $0 + $1.topic.utf8.count } }
+
     var deadline: WallTime? {
         guard state == .ongoing else { return nil }
         return startedAt?.advanced(byMilliseconds: Int64(timeoutMilliseconds))

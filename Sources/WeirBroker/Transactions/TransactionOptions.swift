@@ -8,8 +8,10 @@ package struct TransactionOptions: Sendable, Equatable {
     package var transactionalIDExpiration = Duration.seconds(7 * 86_400)
     /// Transactional ids beyond which no new one is taken.
     package var transactionalIDsMax = 10_000
-    /// Partitions of one transaction.
+    /// Partitions and groups of one transaction.
     package var partitionsMax = 10_000
+    /// Bytes of their names: they become one record of the journal.
+    package var namesBytesMax = 16 << 20
 
     package init() {}
 }

@@ -293,7 +293,9 @@ private let quiet = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
 
     @Test func directoriesFollowTheName() throws {
         let options = try TaskManagerOptions(
-            configuration: configuration(["taskmanager.resource-id=tm-7", "io.tmp.dirs=/scratch", "taskmanager.numberOfTaskSlots=4", "taskmanager.slots.pinned=true"]))
+            configuration: configuration([
+                "taskmanager.resource-id=tm-7", "io.tmp.dirs=/scratch", "taskmanager.numberOfTaskSlots=4", "taskmanager.slots.pinned=true",
+            ]))
         #expect(options.artifactDirectory == "/scratch/weir-taskmanager-tm-7/artifacts")
         #expect(options.logDirectory == "/scratch/weir-taskmanager-tm-7/log")
         #expect(options.slots == 4 && options.pinsSlots && options.dataHost == "127.0.0.1")

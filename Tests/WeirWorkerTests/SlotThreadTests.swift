@@ -14,7 +14,8 @@ import WeirWorker
 
     private func slot(_ index: Int, pinned: Bool) throws -> SlotThread {
         try SlotThread(
-            index: index, pinned: pinned, operators: OperatorTable(), clock: SystemClock(), taskManager: "tm", listener: Silence())
+            index: index, pinned: pinned, operators: OperatorTable(), clock: SystemClock(), taskManager: "tm", alignment: WatermarkAlignmentHub(),
+            listener: Silence())
     }
 
     /// The processors that the kernel lets a thread of this process run on, once there is one of that name and they are `expected`.

@@ -155,7 +155,11 @@ struct SimulatedSubtask {
     private mutating func seal(_ lane: Int, _ index: Int, _ marker: CommitMarker, _ broker: inout ModelBroker, _ fault: Fault) {
         guard let producer = producers[index] else { return finish(lane) }
         guard fault != .requestLost else { return }
-        guard producer.unsent.isEmpty else { return send(index, &broker) }
+        guard producer.unsent.isEmpty else {
+            send(index, &broker)
+            if writer.failure != nil { finish(lane) }  // Fenced: it will never be sealed.
+            return
+        }
         let code = broker.commitMarker(id(index), producer.session, marker)
         guard fault == .none else { return }
         finish(lane)

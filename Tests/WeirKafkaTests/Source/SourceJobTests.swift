@@ -95,8 +95,9 @@ private let byValue = WatermarkStrategy<String>.boundedOutOfOrderness(.zero) { I
                     .window(.tumbling(.seconds(1_000_000))).aggregate(Count()) { key, _, count in "\(key)=\(count)" }.uid("counts")
                     .collect(into: rows)
             }
-            let life = kills < 20 ? Int.random(in: 1...3, using: &random) : Int.max
-            for _ in 0..<life where !job.isFinished {
+            var life = kills < 20 ? Int.random(in: 1...3, using: &random) : Int.max
+            while life > 0, !job.isFinished {
+                life -= 1
                 // Anything between two steps may be the last thing that the reader did.
                 try await job.step(Int.random(in: 1...3, using: &random))
                 if !job.isFinished, Bool.random(using: &random) { snapshot = try job.snapshot() }

@@ -110,18 +110,31 @@ import WeirWire
     @Test func noKafkaAndNoTopic() throws {
         let cluster = try cluster()
         defer { cluster.stop() }
-        // Port 1 is nobody's.
-        let noBroker = try failing(cluster, testJob(cluster, "--bootstrap", "127.0.0.1:1"))
-        #expect(noBroker.contains("external error: no Kafka broker at 127.0.0.1:1 answered within 2 s"), "\(noBroker)")
-        #expect(noBroker.contains("check that the broker runs and that bootstrap.servers and the security properties are right"), "\(noBroker)")
-        #expect(noBroker.contains("at: kafka(measurements) (1/1) on tm-1"), "\(noBroker)")
-        #expect(noBroker.contains("Connection refused"), "\(noBroker)")
+        // Port 1 is nobody's. Told before anything is submitted, and by the task where the look ahead is left out.
+        let deployed = Self.withoutRestart + ["--skip-preflight"]
+        let unreachable = testJob(cluster, "--bootstrap", "127.0.0.1:1")
+        let advice = "check that the broker runs and that bootstrap.servers and the security properties are right"
+        for (arguments, place) in [
+            (unreachable, "error: source \"kafka(measurements)\""),
+            (testJob(cluster, "--bootstrap", "127.0.0.1:1", options: deployed), "at: kafka(measurements) (1/1) on tm-1"),
+        ] {
+            let words = try failing(cluster, arguments)
+            #expect(words.contains("no Kafka broker at 127.0.0.1:1 answered within 2 s"), "\(words)")
+            #expect(words.contains(advice), "\(words)")
+            #expect(words.contains(place), "\(words)")
+            #expect(words.contains("Connection refused"), "\(words)")
+        }
+        #expect(try cluster.weir(["list", "--all"]).output.filter { $0.contains("bad") }.count == 1)
 
         let bootstrap = try cluster.startBroker(topics: "other:1", missing: "measurements")
-        let noTopic = try failing(cluster, testJob(cluster, "--bootstrap", bootstrap, name: "no-topic"))
-        #expect(noTopic.contains("topic \"measurements\""), "\(noTopic)")
-        #expect(noTopic.contains("at: kafka(measurements) (1/1) on tm-1"), "\(noTopic)")
-        #expect(noTopic.contains("create"), "\(noTopic)")
+        for (options, place) in [
+            (Self.withoutRestart, "error: source \"kafka(measurements)\""), (deployed, "at: kafka(measurements) (1/1) on tm-1"),
+        ] {
+            let words = try failing(cluster, testJob(cluster, "--bootstrap", bootstrap, name: "no-topic", options: options))
+            #expect(words.contains("topic \"measurements\""), "\(words)")
+            #expect(words.contains(place), "\(words)")
+            #expect(words.contains("create"), "\(words)")
+        }
     }
 
     @Test func noSlots() throws {

@@ -3,7 +3,7 @@ import Glibc
 import WeirTestKit
 
 do {
-    let scenario = TelemetryScenario(readings: 30_000, perSecond: 3_000, victim: .taskManager) { line in
+    let scenario = TelemetryScenario(readings: 30_000, perSecond: 3_000, victim: .taskManager, exactlyOnce: true) { line in
         print(line)
         fflush(nil)
     }

@@ -6,10 +6,10 @@ import WeirWire
 
 /// Real processes on free ports: what users do, and what goes wrong for them.
 @Suite(.serialized) struct ClusterTests {
-    @Test(arguments: [TelemetryScenario.Victim.taskManager, .worker])
-    func theTelemetryJobSurvivesAKillExactly(victim: TelemetryScenario.Victim) throws {
+    @Test(arguments: [TelemetryScenario.Victim.taskManager, .worker], [false, true])
+    func theTelemetryJobSurvivesAKillExactly(victim: TelemetryScenario.Victim, exactlyOnce: Bool) throws {
         var lines: [String] = []
-        let outcome = try TelemetryScenario(readings: 12_000, perSecond: 2_000, victim: victim) { lines.append($0) }.run()
+        let outcome = try TelemetryScenario(readings: 12_000, perSecond: 2_000, victim: victim, exactlyOnce: exactlyOnce) { lines.append($0) }.run()
         #expect(outcome.isExact, "\(lines.joined(separator: "\n"))")
         #expect(outcome.restarts == 1)
         #expect(outcome.windows > 100)

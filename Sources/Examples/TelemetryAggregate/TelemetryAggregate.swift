@@ -74,8 +74,10 @@ struct TelemetryMeasures: AggregateFunction {
     @Option(help: "The length of a window in seconds.") var windowSeconds = 15
     @Option(help: "The topic of the readings.") var input = "telemetries"
     @Option(help: "The topic of the summaries.") var output = "summaries"
+    @Flag(help: "Write each summary once, in transactions; else a failure may write summaries again.") var exactlyOnce = false
 
     func define(in job: JobContext) throws {
+        let summaries = KafkaSink(bootstrap, topic: output, format: .json(Summary.self))
         try job.source(
             .kafka(bootstrap, topics: [input], format: .json(Reading.self)).starting(at: .earliest),
             watermarks: .boundedOutOfOrderness(.seconds(5), timestamp: \.timestamp), uid: "readings"
@@ -91,6 +93,6 @@ struct TelemetryMeasures: AggregateFunction {
                 co2Minimum: m.co2.minimum, co2Maximum: m.co2.maximum, co2Mean: m.co2.sum / count)
         }
         .uid("per-container")
-        .sink(to: .kafka(bootstrap, topic: output, format: .json(Summary.self)), uid: "summaries")
+        .sink(to: exactlyOnce ? summaries.delivery(.exactlyOnce).transactionalIDPrefix(output) : summaries, uid: "summaries")
     }
 }

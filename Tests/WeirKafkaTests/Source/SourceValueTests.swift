@@ -74,7 +74,9 @@ import WeirStreams
     }
 
     @Test func optionsThatMeanNothingAreTold() {
-        let settings = ["kafka.property.a": "1", "kafka.in.topics": "x", "kafka.in.topicc": "x", "kafka.inn.topics": "x", "kafka.a.b.property.c": "1"]
+        let settings = [
+            "kafka.property.a": "1", "kafka.in.topics": "x", "kafka.in.topicc": "x", "kafka.inn.topics": "x", "kafka.a.b.property.c": "1",
+        ]
         let problems = KafkaProperties.problems(with: settings, uids: ["in", "a.b"])
         #expect(problems.count == 2)
         #expect(problems.first?.hasPrefix("kafka.in.topicc: of an operator these can be set") == true)

@@ -85,7 +85,13 @@ enum JobMain {
 
     /// Lets the connectors look at what they will need. Warnings go to stderr, where `weir run` passes them on; an error ends the program.
     private static func check(_ program: JobProgram, _ environment: [String: String]) {
-        let options = environment["WEIR_JOB_OPTIONS"].flatMap { try? JSONDecoder().decode([String: String].self, from: Data($0.utf8)) } ?? [:]
+        var options: [String: String] = [:]
+        do {
+            if let json = environment["WEIR_JOB_OPTIONS"] { options = try JSONDecoder().decode([String: String].self, from: Data(json.utf8)) }
+        } catch {
+            say("error: WEIR_JOB_OPTIONS is no JSON object of strings, so the job's options cannot be checked: \(error)")
+            exit(66)
+        }
         let uids = program.graph.nodes.map(\.uid)
         let unknown = KafkaProperties.problems(with: options, uids: uids).map { PreflightFinding(.error, $0) }
         let findings = unknown + program.preflight.run(settings: options)

@@ -269,6 +269,14 @@ import WeirWire
 
     // MARK: Words of the command line
 
+    @Test func optionsThatCannotBeReadAreTold() throws {
+        let job = try ChildProcess(
+            name: "describe", executable: try LocalCluster.binaryDirectory() + "/WordCount", arguments: ["--input", "/dev/null", "--output", "/tmp"],
+            environment: ["WEIR_MODE": "describe", "WEIR_OUTPUT_FD": "1", "WEIR_PREFLIGHT": "1", "WEIR_JOB_OPTIONS": "nonsense"])
+        #expect(job.exitCode() == 66)
+        #expect(job.output.contains { $0.hasPrefix("error: WEIR_JOB_OPTIONS is no JSON object of strings") }, "\(job.output)")
+    }
+
     @Test func anUnknownKeyOfTheConfiguration() throws {
         let cluster = try cluster(slots: 0)
         defer { cluster.stop() }

@@ -62,6 +62,7 @@ public final class ProcessContext<Key: RecordKey, Output: Sendable> {
     let timers: TimerQueue
     let processingTimers: TimerQueue
     let context: OperatorContext
+    private var sideOutputs = SideOutputs()
 
     init(output: RowOutput<Output>, store: KeyedStateStore, context: OperatorContext) throws {
         self.output = output
@@ -95,6 +96,11 @@ public final class ProcessContext<Key: RecordKey, Output: Sendable> {
     @inlinable
     @inline(__always)
     public func emit(_ row: Output, timestamp: Int64) throws { try output.append(row, timestamp: timestamp) }
+
+    /// Passes a row on to a side output, ``DataStream/sideOutput(_:file:line:)``, with the present ``timestamp``.
+    public func emit<Row: Sendable>(_ row: Row, to tag: OutputTag<Row>) throws {
+        try sideOutputs.emit(row, to: tag, timestamp: timestamp, of: context)
+    }
 
     /// The wall clock, milliseconds since the epoch.
     public func processingTime() -> Int64 { context.processingTime() }

@@ -86,8 +86,8 @@ let package = Package(
         module(
             "WeirJobManager",
             [
-                "WeirBase", "WeirGraph", "WeirWire", "WeirControl", "WeirTransport", "WeirStorage", "WeirConfiguration", logging, protobuf,
-                argumentParser,
+                "WeirBase", "WeirGraph", "WeirWire", "WeirControl", "WeirTransport", "WeirStorage", "WeirConfiguration", "CWeirProcess", logging,
+                protobuf, argumentParser,
             ]),
         module("WeirTaskManager", ["WeirBase", "WeirWire", "WeirTransport", "WeirDigest", "CWeirSystem", "CWeirProcess", logging, protobuf]),
         module(

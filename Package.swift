@@ -86,8 +86,8 @@ let package = Package(
         module(
             "WeirJobManager",
             [
-                "WeirBase", "WeirGraph", "WeirWire", "WeirControl", "WeirTransport", "WeirStorage", "WeirConfiguration", logging, protobuf,
-                argumentParser,
+                "WeirBase", "WeirGraph", "WeirWire", "WeirControl", "WeirTransport", "WeirStorage", "WeirConfiguration", "CWeirProcess", logging,
+                protobuf, argumentParser,
             ]),
         module("WeirTaskManager", ["WeirBase", "WeirWire", "WeirTransport", "WeirDigest", "CWeirSystem", "CWeirProcess", logging, protobuf]),
         module(
@@ -121,6 +121,7 @@ let package = Package(
         program("weir-demo", ["WeirTestKit"]),
         program("weir-simulation", ["WeirBase", "WeirSimulation"]),
         program("weir-testjob", ["Weir", "WeirTestKit"], path: "Sources/WeirTestJobs"),
+        program("weir-kafka-testjob", ["Weir"], path: "Sources/WeirKafkaTestJob"),
         program("WeirBench", ["Weir", "WeirBase", "WeirWire", "WeirCLI", "WeirTestKit", "CWeirProcess", "CWeirSystem", "CRdKafka", argumentParser]),
         // Tests
         tests("WeirBaseTests", ["WeirBase"]),
@@ -156,7 +157,7 @@ let package = Package(
         tests("WeirArchitectureTests", []),
         tests("WeirJobManagerTests", ["WeirBase", "WeirControl", "WeirJobManager"]),
         tests("WeirWorkerTests", ["WeirBase", "WeirGraph", "WeirWire", "WeirDataflow", "WeirTransport", "WeirWorker", metrics]),
-        tests("WeirEndToEndTests", ["WeirBase", "WeirWire", "WeirTestKit"]),
+        tests("WeirEndToEndTests", ["WeirBase", "WeirWire", "WeirKafkaTransactions", "WeirTestKit"]),
         tests(
             "WeirTaskManagerTests",
             ["WeirBase", "WeirWire", "WeirTransport", "WeirConfiguration", "WeirDigest", "WeirTaskManager", logging, protobuf]),

@@ -51,6 +51,7 @@ package struct TaskPlan: Sendable {
         }
     }
 
+    package let job: JobID
     package let attempt: TaskAttempt
     package let graph: JobGraph
     /// In the order of `graph.edges`.
@@ -64,9 +65,10 @@ package struct TaskPlan: Sendable {
     package let settings: [String: String]
 
     package init(
-        attempt: TaskAttempt, graph: JobGraph, inputs: [Input], outputs: [Output], isCheckpointed: Bool, restore: [OperatorID: RestoredState]? = nil,
-        settings: [String: String] = [:]
+        job: JobID = JobID(high: 0, low: 0), attempt: TaskAttempt, graph: JobGraph, inputs: [Input], outputs: [Output], isCheckpointed: Bool,
+        restore: [OperatorID: RestoredState]? = nil, settings: [String: String] = [:]
     ) {
+        self.job = job
         self.attempt = attempt
         self.graph = graph
         self.inputs = inputs
@@ -149,7 +151,7 @@ struct TaskBuilder {
             maxParallelism: plan.graph.maxParallelism,
             keyGroups: KeyGroups.range(subtask: subtask, parallelism: vertex.parallelism, maxParallelism: plan.graph.maxParallelism),
             isRestored: plan.restore?[node.operatorID] != nil, waker: environment.waker, clock: environment.clock, settings: plan.settings,
-            cancellation: cancellation)
+            cancellation: cancellation, job: plan.job, epoch: plan.attempt.epoch)
         context.alignment = environment.alignment
         let chained = ChainNode(
             nodeID: node.id, name: node.name, operatorID: node.operatorID, context: context, taskManager: environment.taskManager)

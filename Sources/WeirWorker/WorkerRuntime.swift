@@ -197,7 +197,7 @@ package final class WorkerRuntime: @unchecked Sendable {  // `state` by its lock
         }
         let slots = state.withLock { $0.slots }
         let plans = try DeploymentBuilder(
-            message: message, epoch: epoch, graph: program.jobGraph, exchange: channels, numbers: numbers, slots: slots.map(\.slot),
+            job: job, message: message, epoch: epoch, graph: program.jobGraph, exchange: channels, numbers: numbers, slots: slots.map(\.slot),
             restored: restored
         ).build()
         channels.activate()

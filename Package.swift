@@ -122,7 +122,7 @@ let package = Package(
         program("weir-simulation", ["WeirBase", "WeirSimulation"]),
         program("weir-testjob", ["Weir", "WeirTestKit"], path: "Sources/WeirTestJobs"),
         program("weir-kafka-testjob", ["Weir"], path: "Sources/WeirKafkaTestJob"),
-        program("WeirBench", ["Weir", "WeirBase", "WeirWire", "WeirCLI", "WeirTestKit", "CWeirProcess", "CWeirSystem", "CRdKafka", argumentParser]),
+        program("WeirBench", ["Weir", "WeirBase", "WeirDataflow", "WeirWire", "WeirCLI", "WeirTestKit", "CWeirProcess", "CWeirSystem", "CRdKafka", argumentParser]),
         // Tests
         tests("WeirBaseTests", ["WeirBase"]),
         tests("WeirGraphTests", ["WeirBase", "WeirGraph"]),

@@ -43,6 +43,13 @@ extension JobOptions {
             "checkpoints that may fail in a row before the job does"),
         .init("execution.checkpointing.num-retained", .integer(1...1000), default: "2", "completed checkpoints that are kept"),
         .init(
+            "execution.checkpointing.mode", .oneOf(CheckpointOptions.Mode.allCases.map(\.rawValue)),
+            default: CheckpointOptions.Mode.exactlyOnce.rawValue, "whether a row may count twice after a restore"),
+        .init("execution.checkpointing.unaligned.enabled", .boolean, default: "false", "barriers may overtake rows; these become part of the checkpoint"),
+        .init(
+            "execution.checkpointing.aligned-checkpoint-timeout", .duration, default: "0ms",
+            "the age of a checkpoint at which its barriers begin to overtake rows, if they may"),
+        .init(
             "execution.checkpointing.externalized-checkpoint-retention",
             .oneOf(CheckpointOptions.Retention.allCases.map(\.rawValue)), default: CheckpointOptions.Retention.retainOnCancellation.rawValue,
             "what becomes of the checkpoints of a cancelled job"),
@@ -87,6 +94,9 @@ extension JobOptions {
         checkpointing.maxConcurrent = configuration.integer("\(prefix).max-concurrent-checkpoints") ?? checkpointing.maxConcurrent
         checkpointing.tolerableFailed = configuration.integer("\(prefix).tolerable-failed-checkpoints") ?? checkpointing.tolerableFailed
         checkpointing.retained = configuration.integer("\(prefix).num-retained") ?? checkpointing.retained
+        checkpointing.mode = configuration.string("\(prefix).mode").flatMap(CheckpointOptions.Mode.init(rawValue:)) ?? checkpointing.mode
+        checkpointing.isUnaligned = configuration.boolean("\(prefix).unaligned.enabled") ?? checkpointing.isUnaligned
+        checkpointing.alignedTimeout = configuration.duration("\(prefix).aligned-checkpoint-timeout") ?? checkpointing.alignedTimeout
         if let retention = configuration.string("\(prefix).externalized-checkpoint-retention") {
             checkpointing.retention = CheckpointOptions.Retention(rawValue: retention) ?? checkpointing.retention
         }

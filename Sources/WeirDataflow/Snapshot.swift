@@ -82,6 +82,15 @@ package struct TaskSnapshot: Sendable {
         self.checkpoint = checkpoint
         self.operators = operators
     }
+
+    /// With the rows in flight to the task, which become a list state of its first operator.
+    func adding(inFlight state: DeferredState) -> TaskSnapshot {
+        guard let head = operators.first else { return self }
+        let withRows = OperatorSnapshot(
+            operatorID: head.operatorID, keyed: head.keyed, operatorState: head.operatorState,
+            deferred: head.deferred.merging([ChannelState.listName: state]) { _, new in new })
+        return TaskSnapshot(checkpoint: checkpoint, operators: [withRows] + operators.dropFirst())
+    }
 }
 
 /// The state given back to one operator of one subtask.

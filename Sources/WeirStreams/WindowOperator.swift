@@ -116,7 +116,8 @@ final class WindowOperator<Row: Sendable, State: BinaryCodable, Result: Sendable
 
     override func restore(from state: RestoredState) throws {
         try opened?.store.restore(from: state)
-        // At an aligned barrier all subtasks have the same watermark; the least is safe in any case.
+        // At an aligned barrier all subtasks have the same watermark. Where barriers overtake rows they differ, and the least is the one that
+        // holds for every row in flight.
         let watermarks = try state.union("watermark").map { entry in
             try entry.withUnsafeBytes { bytes throws(DecodingFailure) in
                 var reader = ByteReader(bytes)

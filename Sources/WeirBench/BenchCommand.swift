@@ -3,7 +3,7 @@ import Weir
 /// Every benchmark, in the order of the table. A new one is a file that makes it, and a line here.
 let benchmarks: [Benchmark] =
     Benchmark.jsonParse + Benchmark.keyedSum + Benchmark.keyedSumExchange + Benchmark.fileWindows + Benchmark.recovery + Benchmark.start
-    + Benchmark.memory + Benchmark.broker + Benchmark.state + Benchmark.checkpointRatio
+    + Benchmark.memory + Benchmark.broker + Benchmark.state + Benchmark.checkpointRatio + Benchmark.largeState
 
 /// The jobs that benchmarks run in processes of their own, by the first word of the command line.
 let benchJobs: [String: @Sendable () -> Void] = [

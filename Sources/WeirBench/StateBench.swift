@@ -4,7 +4,7 @@ import WeirBase
 import WeirDataflow
 
 /// A key of 24 bytes, a value of 24 bytes: what the goals for keyed state speak of.
-private struct StateKey: RecordKey, BitwiseCopyable {
+struct StateKey: RecordKey, BitwiseCopyable {
     var first: UInt64
     var second: UInt64
     var third: UInt64
@@ -36,14 +36,14 @@ private struct StateKey: RecordKey, BitwiseCopyable {
     }
 }
 
-@Record private struct StateValue: BitwiseCopyable {
+@Record struct StateValue: BitwiseCopyable {
     var count: Int64 = 0
     var sum: Int64 = 0
     var latest: Int64 = 0
 }
 
 /// A table with the keys `0..<keys`, and batches of rows for it.
-private struct FilledTable {
+struct FilledTable {
     static let batchRows = 1_024
     let table = StateTable<StateValue>()
     let keys: UInt64
@@ -113,7 +113,9 @@ extension Benchmark {
         defer { filled.free() }
         let resident = Double(residentBytes - before) / Double(keys)
         return Samples(
-            [resident], setup: "\(keys) keys, 24 B keys and values, resident set; pages and index alone \(formatted(Double(filled.table.bytes) / Double(keys))) B")
+            [resident],
+            setup: "\(keys) keys, 24 B keys and values, resident set; pages and index alone \(formatted(Double(filled.table.bytes) / Double(keys))) B"
+        )
     }
 
     private static func stall(keys: UInt64) -> Samples {

@@ -2,8 +2,15 @@ package import WeirBase
 
 /// Keyed state of one name as it was at a barrier. Captured on the slot's thread, encoded on another one.
 package protocol KeyedStatePart: Sendable {
-    /// Writes the whole part. Called once, off the slot's thread, while the table goes on changing.
+    /// Writes the whole part. Called off the slot's thread, while the table goes on changing.
     func encode(into writer: inout ByteWriter)
+
+    /// Lends the part piece by piece. What the pieces write, one behind the other, is a whole part, not always that of ``encode(into:)``.
+    func forEachPiece(_ body: (StatePiece) -> Void)
+}
+
+extension KeyedStatePart {
+    package func forEachPiece(_ body: (StatePiece) -> Void) { body(StatePiece(version: nil, bytes: 0) { encode(into: &$0) }) }
 }
 
 /// A part that is bytes already.

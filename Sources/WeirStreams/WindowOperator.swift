@@ -37,7 +37,7 @@ final class WindowOperator<Row: Sendable, State: BinaryCodable, Result: Sendable
     deinit { starts.deallocate() }
 
     override func open(_ context: OperatorContext) throws {
-        let store = KeyedStateStore(context)
+        let store = try KeyedStateStore(context)
         opened = (store, try declare(store))
         lateRows = context.counter("numLateRecordsDropped")
     }
@@ -58,6 +58,7 @@ final class WindowOperator<Row: Sendable, State: BinaryCodable, Result: Sendable
         if isClosed(least) || least <= untimedStart { try dropLateRows(of: batch) }
         if batch.count > 0 { try add(tables, batch, starts) }
         batch.recycle()
+        try opened?.store.checkMemory()
     }
 
     private func isClosed(_ start: Int64) -> Bool { start + windows.size - 1 <= watermark }

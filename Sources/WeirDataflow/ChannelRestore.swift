@@ -33,7 +33,8 @@ struct ChannelRestore {
     private func lost(_ state: ChannelState, to node: JobNode) -> JobFailure {
         JobFailure(
             domain: .configuration, recovery: .fail,
-            message: "the checkpoint has rows in flight from operator \(state.sender) to input \(state.input) of \(node.name), an edge that the job no longer has",
+            message:
+                "the checkpoint has rows in flight from operator \(state.sender) to input \(state.input) of \(node.name), an edge that the job no longer has",
             cause: "change the job's graph from a savepoint, which has none")
     }
 

@@ -15,7 +15,8 @@ private struct Fed {
         gate = InputGate(
             channels.enumerated().map { index, channel in
                 let origin = ChannelOrigin(
-                    sender: OperatorID(uid: "s"), input: 0, from: index, fromParallelism: count, to: 0, toParallelism: 1, codec: BatchCodec(Int64.self))
+                    sender: OperatorID(uid: "s"), input: 0, from: index, fromParallelism: count, to: 0, toParallelism: 1,
+                    codec: BatchCodec(Int64.self))
                 return (channel: channel, input: 0, origin: hasCodec ? origin : nil)
             }, mode: mode ?? .unaligned(after: timeout))
     }

@@ -225,7 +225,8 @@ private struct Simulation {
         guard let completed, let vertex = graph.vertex(subtask.vertex) else { return nil }
         var keyed: [RestoredState.Keyed] = []
         var unions: [String: [[UInt8]]] = [:]
-        for (_, snapshot) in completed.snapshots.sorted(by: { $0.key < $1.key }) where snapshot.operators[0].operatorID == vertex.nodes[0].operatorID {
+        for (_, snapshot) in completed.snapshots.sorted(by: { $0.key < $1.key }) where snapshot.operators[0].operatorID == vertex.nodes[0].operatorID
+        {
             for part in snapshot.operators[0].keyed {
                 var writer = ByteWriter()
                 part.part.encode(into: &writer)

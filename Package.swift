@@ -122,7 +122,12 @@ let package = Package(
         program("weir-simulation", ["WeirBase", "WeirSimulation"]),
         program("weir-testjob", ["Weir", "WeirTestKit"], path: "Sources/WeirTestJobs"),
         program("weir-kafka-testjob", ["Weir"], path: "Sources/WeirKafkaTestJob"),
-        program("WeirBench", ["Weir", "WeirBase", "WeirWire", "WeirCLI", "WeirTestKit", "CWeirProcess", "CWeirSystem", "CRdKafka", argumentParser]),
+        program(
+            "WeirBench",
+            [
+                "Weir", "WeirBase", "WeirGraph", "WeirDataflow", "WeirWire", "WeirWorker", "WeirCLI", "WeirTestKit", "CWeirProcess", "CWeirSystem",
+                "CRdKafka", argumentParser,
+            ]),
         // Tests
         tests("WeirBaseTests", ["WeirBase"]),
         tests("WeirGraphTests", ["WeirBase", "WeirGraph"]),
@@ -156,8 +161,10 @@ let package = Package(
         tests("WeirKafkaTransactionsTests", ["WeirBase", "WeirKafkaWire", "WeirKafkaTransactions"]),
         tests("WeirArchitectureTests", []),
         tests("WeirJobManagerTests", ["WeirBase", "WeirControl", "WeirJobManager"]),
-        tests("WeirWorkerTests", ["WeirBase", "WeirGraph", "WeirWire", "WeirDataflow", "WeirTransport", "WeirWorker", metrics]),
-        tests("WeirEndToEndTests", ["WeirBase", "WeirWire", "WeirKafkaTransactions", "WeirTestKit"]),
+        tests(
+            "WeirWorkerTests",
+            ["WeirBase", "WeirGraph", "WeirWire", "WeirDataflow", "WeirTransport", "WeirStorage", "WeirWorker", metrics]),
+        tests("WeirEndToEndTests", ["WeirBase", "WeirWire", "WeirTestKit"]),
         tests(
             "WeirTaskManagerTests",
             ["WeirBase", "WeirWire", "WeirTransport", "WeirConfiguration", "WeirDigest", "WeirTaskManager", logging, protobuf]),

@@ -214,21 +214,36 @@ struct TaskBuilder {
         return codec
     }
 
-    mutating func makeGate() throws -> InputGate {
-        var channels: [(channel: any InputChannel, input: Int)] = []
+    mutating func makeGate(_ mode: BarrierAlignment) throws -> InputGate {
+        var channels: [(channel: any InputChannel, input: Int, origin: ChannelOrigin?)] = []
         for input in plan.inputs {
-            for end in input.channels {
+            let sender = try factory(input.edge.fromNode)
+            for (position, end) in input.channels.enumerated() {
+                let origin = origin(of: input.edge, channel: position, codec: sender.codec)
                 switch end {
-                case .local(let channel): channels.append((channel, Int(input.edge.input)))
+                case .local(let channel): channels.append((channel, Int(input.edge.input), origin))
                 case .remote(let bytes):
-                    let channel = RemoteInputChannel(input: bytes, codec: try codec(try factory(input.edge.fromNode), of: input.edge))
+                    let channel = RemoteInputChannel(input: bytes, codec: try codec(sender, of: input.edge))
                     remoteInputs.append(channel)
-                    channels.append((channel, Int(input.edge.input)))
+                    channels.append((channel, Int(input.edge.input), origin))
                 }
             }
         }
-        return InputGate(channels)
+        return InputGate(channels, mode: mode)
     }
+
+    /// Nil where no barrier may overtake the rows: those without a binary coding cannot be kept, and those of a broadcast edge, of which each
+    /// receiver has seen others when the barrier overtakes them, could not be given to another number of receivers.
+    private func origin(of edge: JobEdge, channel: Int, codec: BatchCodec?) -> ChannelOrigin? {
+        guard edge.partitioner != .broadcast, let codec, let sender = plan.graph.vertex(edge.from),
+            let node = sender.nodes.first(where: { $0.id == edge.fromNode })
+        else { return nil }
+        return ChannelOrigin(
+            sender: node.operatorID, input: edge.input, from: edge.partitioner == .forward ? subtask : channel,
+            fromParallelism: sender.parallelism, to: subtask, toParallelism: vertex.parallelism, codec: codec)
+    }
+
+    func makeChannelRestore() -> ChannelRestore { ChannelRestore(plan: plan, vertex: vertex, operators: environment.operators) }
 }
 
 extension ChainNode {

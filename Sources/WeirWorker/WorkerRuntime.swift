@@ -26,7 +26,7 @@ package final class WorkerRuntime: @unchecked Sendable {  // `state` by its lock
         var live: Set<SubtaskID>
         var isCanceled = false
         var isDeployed = false
-        var directory: String
+        var stateStore: TaskStateStore
         var channels: ExchangeEpoch
     }
 
@@ -91,7 +91,10 @@ package final class WorkerRuntime: @unchecked Sendable {  // `state` by its lock
             self?.channelsFailed(epoch, reason: failure.description)
         }
         let attempt = Attempt(
-            epoch: epoch, tasks: Set(subtasks), live: Set(subtasks), directory: message.checkpointDirectory, channels: channels)
+            epoch: epoch, tasks: Set(subtasks), live: Set(subtasks),
+            stateStore: TaskStateStore(
+                directory: message.checkpointDirectory, job: job, isIncremental: message.options[TaskStateStore.incrementalKey] != "false"),
+            channels: channels)
         let previous = state.withLock { state -> Attempt? in
             let previous = state.attempt
             state.attempt = attempt
@@ -137,11 +140,13 @@ package final class WorkerRuntime: @unchecked Sendable {  // `state` by its lock
 
     package func checkpointCompleted(_ message: WireNotifyCheckpointComplete) {
         let epoch = Epoch(message.epoch)
+        stateStore(of: epoch)?.completed(message.checkpoint)
         forEachSlot { $0.submit(.checkpointCompleted(epoch, CheckpointID(message.checkpoint))) }
     }
 
     package func checkpointAborted(_ message: WireNotifyCheckpointAborted) {
         let epoch = Epoch(message.epoch)
+        stateStore(of: epoch)?.aborted(message.checkpoint)
         forEachSlot { $0.submit(.checkpointAborted(epoch, CheckpointID(message.checkpoint))) }
     }
 
@@ -158,6 +163,10 @@ package final class WorkerRuntime: @unchecked Sendable {  // `state` by its lock
             attempt.channels.close()
         }
         for slot in slots { slot.stop() }
+    }
+
+    private func stateStore(of epoch: Epoch) -> TaskStateStore? {
+        state.withLock { $0.attempt?.epoch == epoch ? $0.attempt?.stateStore : nil }
     }
 
     // MARK: Slots
@@ -216,13 +225,11 @@ package final class WorkerRuntime: @unchecked Sendable {  // `state` by its lock
     /// - Returns: Nil where a file is damaged: the JobManager was told and restarts from another checkpoint.
     private func readState(_ vertex: WireVertexRestore, message: WireDeploy, epoch: Epoch) throws(JobFailure) -> [RestoredSubtask]? {
         var parts: [RestoredSubtask] = []
+        let store = TaskStateStore(directory: message.restoreDirectory, job: job)
         for handle in vertex.handles {
             let subtask = SubtaskID(vertex: VertexID(handle.subtask.vertex), index: handle.subtask.index)
             do {
-                parts.append(
-                    RestoredSubtask(
-                        subtask: subtask, operators: try TaskStateCodec.decode(try StateFiles.read(handle, job: job, below: message.restoreDirectory))
-                    ))
+                parts.append(RestoredSubtask(subtask: subtask, operators: try store.read(handle)))
             } catch {
                 var failed = WireRestoreFailed()
                 failed.job = job.description
@@ -317,7 +324,7 @@ extension WorkerRuntime: SlotListener {
 
     package func snapshotTaken(_ task: TaskAttempt, barrier: Barrier, snapshot: TaskSnapshot) {
         let started = clock.now
-        write(task, snapshot) { [self] result in
+        write(task, snapshot, isSavepoint: barrier.flags.contains(.savepoint)) { [self] result in
             switch result {
             case .success(let handle):
                 var message = WireAcknowledgeCheckpoint()
@@ -349,15 +356,14 @@ extension WorkerRuntime: SlotListener {
     }
 
     /// Encodes a snapshot, once all of it is there, and writes its file on the writing queue. Small states travel inside the message.
-    private func write(_ task: TaskAttempt, _ snapshot: TaskSnapshot, then: @escaping @Sendable (Result<WireStateHandle, JobFailure>) -> Void) {
+    private func write(
+        _ task: TaskAttempt, _ snapshot: TaskSnapshot, isSavepoint: Bool, then: @escaping @Sendable (Result<WireStateHandle, JobFailure>) -> Void
+    ) {
         snapshot.resolve { [self] resolved in
-            let directory = state.withLock { $0.attempt?.epoch == task.epoch ? $0.attempt?.directory : nil }
-            guard let directory else { return }  // Of an attempt that is over: nobody waits for it.
-            writing.async { [job] in
+            guard let store = stateStore(of: task.epoch) else { return }  // Of an attempt that is over: nobody waits for it.
+            writing.async {
                 do throws(JobFailure) {
-                    let snapshot = try resolved.get()
-                    let bytes = try TaskStateCodec.encode(snapshot)
-                    then(.success(try StateFiles.write(bytes, checkpoint: snapshot.checkpoint.rawValue, task: task, job: job, below: directory)))
+                    then(.success(try store.write(try resolved.get(), of: task, isSavepoint: isSavepoint)))
                 } catch {
                     then(.failure(error))
                 }

@@ -38,7 +38,7 @@ final class PaneWindowOperator<Row: Sendable, State: BinaryCodable, Result: Send
     deinit { starts.deallocate() }
 
     override func open(_ context: OperatorContext) throws {
-        let store = KeyedStateStore(context)
+        let store = try KeyedStateStore(context)
         opened = (store, try code.tables(store))
         lateRows = context.counter("numLateRecordsDropped")
         late = try lateTag.flatMap { try SideOutput($0, of: context) }
@@ -61,6 +61,7 @@ final class PaneWindowOperator<Row: Sendable, State: BinaryCodable, Result: Send
         if isClosed(least) || least <= untimedStart || panes.slide > panes.size { try dropRows(of: batch) }
         if batch.count > 0 { try code.add(tables, batch, starts) }
         batch.recycle()
+        try opened?.store.checkMemory()
     }
 
     /// Whether every window with the pane is closed.
@@ -154,7 +155,8 @@ func encodedWatermark(_ watermark: Int64) -> [UInt8] {
     return writer.finish()
 }
 
-/// At an aligned barrier all subtasks have the same watermark; the least is safe in any case.
+/// At an aligned barrier all subtasks have the same watermark. Where barriers overtake rows they differ, and the least is the one that holds for
+/// every row in flight.
 func restoredWatermark(_ state: RestoredState) throws -> Int64 {
     let watermarks = try state.union("watermark").map { entry in
         try entry.withUnsafeBytes { bytes throws(DecodingFailure) in

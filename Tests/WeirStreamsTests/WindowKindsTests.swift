@@ -272,3 +272,10 @@ import WeirStreams
         #expect(lateness.contains("an allowed lateness of -1.0 seconds") && lateness.contains("WindowKindsTests.swift:"))
     }
 }
+
+@Suite struct DurationTests {
+    @Test func longSpansAreClamped() {
+        #expect(Duration.minutes(2) == .seconds(120) && Duration.hours(1) == .minutes(60) && Duration.days(1) == .hours(24))
+        #expect(Duration.days(.max) == .seconds(Int64.max) && Duration.hours(.min) == .seconds(Int64.min))
+    }
+}

@@ -15,6 +15,7 @@ public protocol StreamDefinition {
 ///
 /// Not thread-safe: used within ``StreamDefinition/define(in:)``.
 public final class JobContext {
+    /// The name of the job, as `weir list` shows it unless it is submitted under another one.
     public let name: String
 
     /// The parallelism of every operator that does not say its own; in `1...maxParallelism`.

@@ -33,7 +33,9 @@ public protocol KeyedProcessFunction<Key, Input, Output> {
 }
 
 extension KeyedProcessFunction {
+    /// Does nothing: for functions without such timers.
     public mutating func timer(at time: Int64, _ context: ProcessContext<Key, Output>) throws {}
+    /// Does nothing: for functions without such timers.
     public mutating func processingTimeTimer(at time: Int64, _ context: ProcessContext<Key, Output>) throws {}
 }
 
@@ -108,6 +110,7 @@ public final class ProcessContext<Key: RecordKey, Output: Sendable> {
     /// Has ``KeyedProcessFunction/timer(at:_:)`` called for this key once the watermark has reached `time`, once for equal times.
     public func registerTimer(at time: Int64) { timers.register(hash: currentKey.hash, keyBytes: currentKey.bytes, time: time) }
 
+    /// Takes a timer of this key back; nothing happens if there is none at `time`.
     public func deleteTimer(at time: Int64) { timers.delete(hash: currentKey.hash, keyBytes: currentKey.bytes, time: time) }
 
     /// Has ``KeyedProcessFunction/processingTimeTimer(at:_:)`` called for this key once the wall clock has reached `time`.
@@ -116,6 +119,7 @@ public final class ProcessContext<Key: RecordKey, Output: Sendable> {
         context.callBack(atProcessingTime: time)
     }
 
+    /// Takes a timer of this key back; nothing happens if there is none at `time`.
     public func deleteProcessingTimeTimer(at time: Int64) {
         processingTimers.delete(hash: currentKey.hash, keyBytes: currentKey.bytes, time: time)
     }

@@ -54,6 +54,13 @@ public struct DataStream<Row: Sendable> {
         return self
     }
 
+    /// Has the graph refused if no watermarks reach the operator.
+    @usableFromInline
+    func needingEventTime() -> DataStream {
+        if let node { job.change(node) { $0.needsEventTime = true } }
+        return self
+    }
+
     // MARK: - Rows to rows
 
     /// Passes on what `transform` makes of each row.

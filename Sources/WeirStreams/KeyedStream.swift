@@ -50,6 +50,8 @@ enum ExchangeKind { case rebalance, broadcast, global }
 
 /// A stream whose rows come to subtasks by their key: what keyed state is kept for.
 public struct KeyedStream<Key: RecordKey, Row: Sendable> {
+    /// Before its rows were brought together by key.
+    @usableFromInline let base: DataStream<Row>
     @usableFromInline let stream: DataStream<Row>
     @usableFromInline let key: @Sendable (Row) -> Key
     @usableFromInline let hasher: @Sendable (Batch<Row>) -> Void
@@ -59,6 +61,7 @@ public struct KeyedStream<Key: RecordKey, Row: Sendable> {
         _ stream: DataStream<Row>, operations: RowOperations<Row>, key: @escaping @Sendable (Row) -> Key,
         hasher: @escaping @Sendable (Batch<Row>) -> Void
     ) {
+        base = stream
         self.stream = stream.partitioned(.hash, TypedExchange(operations: operations, hasher: hasher))
         self.key = key
         self.hasher = hasher

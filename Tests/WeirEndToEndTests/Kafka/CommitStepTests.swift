@@ -69,6 +69,8 @@ extension SummingRun {
 
 /// KAFKA.md's scenarios of the two-phase commit on real processes: JobManager, TaskManagers, workers and the broker.
 @Suite(.serialized) struct CommitStepTests {
+    private static let cancellations = ProcessInfo.processInfo.environment["WEIR_CANCELLATIONS"].flatMap { Int($0) } ?? 5
+
     /// Scenarios 24 and 31. One worker of two dies, the other one is kept.
     @Test func aWorkerKilledAtAnyStepOfACommitLeavesEachResultOnceAndInOrder() throws {
         let (cluster, broker) = try SummingRun.cluster(taskManagers: 2, slots: 1)
@@ -217,6 +219,25 @@ extension SummingRun {
         #expect(try run.openTransactions() == [])
         #expect(try run.ends(committed: true) == run.ends(committed: false))
         try run.feeder?.stop()
+    }
+
+    /// Scenario 31: whatever a checkpoint is at when the job is cancelled. One is nearly always under way.
+    @Test func cancellationsLeaveNoTransactionOpen() throws {
+        let (cluster, broker) = try SummingRun.cluster(taskManagers: 1, slots: 2, interval: "20ms")
+        defer { cluster.stop() }
+        let run = try SummingRun(cluster, broker)
+        run.feed()
+        var checkpoint: String?
+        for round in 1...Self.cancellations {
+            try run.submit(parallelism: 2, from: checkpoint)
+            try run.running()
+            try run.catchUp()
+            usleep(UInt32(round % 5) * 7_000)
+            checkpoint = try run.cancel()
+            #expect(try run.openTransactions() == [], "round \(round)")
+        }
+        try run.submit(parallelism: 1, from: checkpoint)
+        #expect(try run.finish() == [])
     }
 
     /// Scenario 23.

@@ -86,7 +86,8 @@ extension SummingRun {
             #expect(run.seen.gapsAndRepetitions.isEmpty, "\(point): \(run.seen.gapsAndRepetitions.prefix(3))")
         }
         #expect(try run.info().summary.restarts >= KillPoint.allCases.count)
-        #expect(try run.finish() == [])
+        let problems = try run.finish()
+        #expect(problems.isEmpty, "\(problems.joined(separator: "\n"))")
     }
 
     /// Scenario 33. The job outlives the broker's absence without a restart.
@@ -113,7 +114,8 @@ extension SummingRun {
             #expect(run.seen.gapsAndRepetitions.isEmpty, "step \(step ?? 0): \(run.seen.gapsAndRepetitions.prefix(3))")
         }
         #expect(try run.info().summary.restarts == 0)
-        #expect(try run.finish() == [])
+        let problems = try run.finish()
+        #expect(problems.isEmpty, "\(problems.joined(separator: "\n"))")
     }
 
     /// Answers lost, coordinators that moved or are busy, and a worker killed in the middle of it.
@@ -146,7 +148,8 @@ extension SummingRun {
             try run.catchUp()
             #expect(run.seen.gapsAndRepetitions.isEmpty, "\(point): \(run.seen.gapsAndRepetitions.prefix(3))")
         }
-        #expect(try run.finish() == [])
+        let problems = try run.finish()
+        #expect(problems.isEmpty, "\(problems.joined(separator: "\n"))")
     }
 
     /// Scenario 29. The worker dies between the phases, and nobody is there until the transaction's time is over.
@@ -237,7 +240,8 @@ extension SummingRun {
             #expect(try run.openTransactions() == [], "round \(round)")
         }
         try run.submit(parallelism: 1, from: checkpoint)
-        #expect(try run.finish() == [])
+        let problems = try run.finish()
+        #expect(problems.isEmpty, "\(problems.joined(separator: "\n"))")
     }
 
     /// Scenario 23.
@@ -258,7 +262,8 @@ extension SummingRun {
         try run.feeder?.stop()
         try run.catchUp()
         try run.cancel()
-        #expect(try run.differencesFromFold() == [])
+        let problems = try run.differencesFromFold()
+        #expect(problems.isEmpty, "\(problems.joined(separator: "\n"))")
         #expect(run.seen.rows > run.seen.covered, "something was written again")
     }
 
@@ -284,6 +289,7 @@ extension SummingRun {
         try run.submit(parallelism: 3, from: try run.cancel())
         try run.running()
         try run.catchUp()
-        #expect(try run.finish() == [])
+        let problems = try run.finish()
+        #expect(problems.isEmpty, "\(problems.joined(separator: "\n"))")
     }
 }

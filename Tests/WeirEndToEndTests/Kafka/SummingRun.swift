@@ -212,9 +212,10 @@ final class SummingRun {
         let reader = try TopicReader(bootstrap: broker.bootstrap, topic: input, partitions: Self.inputs, properties: Feeder.properties)
         var totals: [String: [SeenTotals.Total]] = [:]
         let decoder = JSONDecoder()
-        var patience: Int32 = 10_000
-        while let bytes = reader.next(milliseconds: patience) {
-            patience = 300
+        var found = 0
+        // All that was written is there; more would be a repetition.
+        while let bytes = reader.next(milliseconds: found < (feeder?.written ?? 1) ? 10_000 : 300) {
+            found += 1
             let addend = try decoder.decode(Addend.self, from: Data(bytes))
             let last = totals[addend.key]?.last ?? .init(count: 0, sum: 0)
             totals[addend.key, default: []].append(.init(count: last.count + 1, sum: last.sum + addend.value))

@@ -76,7 +76,7 @@ let package = Package(
         // Floor 3
         module("WeirConfiguration", ["WeirBase", "WeirControl", "Yams"]),
         module("WeirTransport", ["WeirBase", "WeirWire", "CWeirSystem", logging, protobuf]),
-        module("WeirStorage", ["WeirBase", "WeirDigest"]),
+        module("WeirStorage", ["WeirBase", "WeirDigest", "WeirControl", "WeirDataflow"]),
         module("WeirKafka", ["WeirBase", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirKafkaTransactions", "CRdKafka", logging]),
         module("WeirBroker", ["WeirBase", "WeirDigest", "WeirKafkaWire", "WeirTransport", "CWeirSystem", "COpenSSL", logging]),
         // A product of its own: whoever needs no registry does not load FoundationNetworking, and libcurl with it.
@@ -134,7 +134,7 @@ let package = Package(
         tests("WeirSchemaRegistryTests", ["WeirBase", "WeirFormats", "WeirSchemaRegistry"]),
         tests("WeirStreamsTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams"]),
         tests("WeirTransportTests", ["WeirBase", "WeirWire", "WeirTransport", logging, protobuf]),
-        tests("WeirStorageTests", ["WeirBase", "WeirStorage"]),
+        tests("WeirStorageTests", ["WeirBase", "WeirStorage", "WeirControl", "WeirDataflow"]),
         tests(
             "WeirKafkaTests",
             [
@@ -154,8 +154,8 @@ let package = Package(
             ]),
         tests("WeirKafkaTransactionsTests", ["WeirBase", "WeirKafkaWire", "WeirKafkaTransactions"]),
         tests("WeirArchitectureTests", []),
-        tests("WeirJobManagerTests", ["WeirBase", "WeirControl", "WeirJobManager"]),
-        tests("WeirWorkerTests", ["WeirBase", "WeirGraph", "WeirWire", "WeirDataflow", "WeirTransport", "WeirWorker", metrics]),
+        tests("WeirJobManagerTests", ["WeirBase", "WeirControl", "WeirStorage", "WeirWire", "WeirJobManager"]),
+        tests("WeirWorkerTests", ["WeirBase", "WeirGraph", "WeirWire", "WeirDataflow", "WeirTransport", "WeirStorage", "WeirWorker", metrics]),
         tests("WeirEndToEndTests", ["WeirBase", "WeirWire", "WeirTestKit"]),
         tests(
             "WeirTaskManagerTests",

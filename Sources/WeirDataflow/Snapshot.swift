@@ -77,6 +77,10 @@ package struct OperatorSnapshot: Sendable {
 package struct TaskSnapshot: Sendable {
     package let checkpoint: CheckpointID
     package let operators: [OperatorSnapshot]
+    /// From the first barrier of the task's inputs to the last.
+    package var alignment = Duration.zero
+    /// In which the task stood still for it.
+    package var capture = Duration.zero
 
     package init(checkpoint: CheckpointID, operators: [OperatorSnapshot]) {
         self.checkpoint = checkpoint

@@ -120,7 +120,12 @@ package final class JobManagerCore: @unchecked Sendable {  // Guarded by the loo
             message.checkpoint = trigger.checkpoint.rawValue
             message.timestampMs = environment.clock.wallTime.milliseconds
             message.sources = trigger.sources.map(\.wire)
-            message.savepoint = trigger.kind.isSavepoint
+            if case .savepoint(let directory, let mode) = trigger.kind {
+                message.savepoint = true
+                message.directory = directory
+                message.stop = mode.endsJob
+                message.drain = mode == .drains
+            }
             workers[worker]?.peer.send(.triggerCheckpoint, encoded(message))
         case .notifyCheckpointComplete(let worker, let notice):
             var message = WireNotifyCheckpointComplete()
@@ -217,13 +222,13 @@ package final class JobManagerCore: @unchecked Sendable {  // Guarded by the loo
 
     private func publish(_ checkpoint: CompletedCheckpoint) {
         let store = jobStore
+        let now = environment.clock.wallTime.milliseconds
         environment.store {
-            store.publish(checkpoint)
-        } then: { [weak self] result in
+            store.publish(checkpoint, atMilliseconds: now)
+        } then: { [weak self, job = checkpoint.job, id = checkpoint.id] result in
             switch result {
-            case .success(let path): self?.handle(.checkpointPublished(job: checkpoint.job, checkpoint: checkpoint.id, path: path))
-            case .failure(let failure):
-                self?.handle(.checkpointPublishFailed(job: checkpoint.job, checkpoint: checkpoint.id, reason: "\(failure)"))
+            case .success(let path): self?.handle(.checkpointPublished(job: job, checkpoint: id, path: path))
+            case .failure(let failure): self?.handle(.checkpointPublishFailed(job: job, checkpoint: id, reason: "\(failure)"))
             }
         }
     }
@@ -258,7 +263,13 @@ package final class JobManagerCore: @unchecked Sendable {  // Guarded by the loo
             message.job = job.description
             responder.reply(message)
         case .cancelAccepted: responder.reply(WireEmpty())
-        case .savepointCompleted(_, _, let path): responder.refuse(Refusal(.invalid, "a savepoint nobody asked for completed at \(path)"))
+        case .savepointCompleted(let job, let checkpoint, let path):
+            var message = WireSavepointInfo()
+            message.job = job.description
+            message.checkpoint = checkpoint.rawValue
+            message.path = path
+            message.state = (plane.jobSnapshot(job)?.state ?? .finished).wire
+            responder.reply(message)
         case .refused(let failure):
             responder.refuse(Refusal(.conflict, failure))
         }

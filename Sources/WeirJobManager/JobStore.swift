@@ -13,6 +13,7 @@ package import WeirWire
 ///     <storage>/jobs/<job id>/submission    the SubmitJob message, as it came
 ///     <storage>/jobs/<job id>/epoch         the last epoch, in decimal
 ///     <storage>/jobs/<job id>/ended         present once the job has ended: its last state
+///     <storage>/jobs/<job id>/stopped-at    the savepoint that the job was to end with: from then on it restores from nothing older
 ///     <checkpoints>/<job id>/chk-<n>/       see proto-docs/checkpoint-format.md
 package final class JobStore: Sendable {
     /// A job of an earlier JobManager that had not ended.
@@ -29,7 +30,7 @@ package final class JobStore: Sendable {
     /// `execution.checkpointing.dir`, of which each job has a directory.
     package let checkpointRoot: String
     private let artifacts: ArtifactStore?
-    private let files = SystemFiles()
+    let files = SystemFiles()
 
     /// - Parameter usesArtifacts: False in the embedded cluster, whose workers are this very process.
     package init(directory: String, checkpoints: String?, usesArtifacts: Bool = true) throws(JobFailure) {
@@ -45,15 +46,17 @@ package final class JobStore: Sendable {
     }
 
     /// Flink's users write `file:///path`.
-    private static func plainPath(_ text: String) -> String { text.hasPrefix("file://") ? String(text.dropFirst("file://".count)) : text }
+    static func plainPath(_ text: String) -> String { text.hasPrefix("file://") ? String(text.dropFirst("file://".count)) : text }
 
-    private func storage(_ job: JobID) -> CheckpointStorage { CheckpointStorage(directory: checkpointRoot, job: job) }
-    private func jobDirectory(_ job: JobID) -> String { directory + "/jobs/" + job.description }
+    func storage(_ job: JobID) -> CheckpointStorage { CheckpointStorage(directory: checkpointRoot, job: job) }
+    func jobDirectory(_ job: JobID) -> String { directory + "/jobs/" + job.description }
 
     // MARK: Jobs
 
     /// Persists a submission, and reads the checkpoint that it starts from.
-    func persist(submission: WireSubmitJob, job: JobID) -> Result<[CompletedCheckpoint], Refusal> {
+    ///
+    /// - Parameter live: Jobs that have not ended: what they own cannot be claimed.
+    func persist(submission: WireSubmitJob, job: JobID, live: Set<JobID>) -> Result<[CompletedCheckpoint], Refusal> {
         do {
             if let artifacts, try !artifacts.contains(submission.artifactSha256, sizeBytes: Int(clamping: submission.artifactBytes)) {
                 return .failure(Refusal(.notFound, "the job's binary \(submission.artifactSha256) was not uploaded", hint: "submit with weir run"))
@@ -61,10 +64,20 @@ package final class JobStore: Sendable {
             if let artifacts { try ExecutableFile.check(artifacts.path(of: submission.artifactSha256)) }
             var restoreFrom: [CompletedCheckpoint] = []
             if !submission.restorePath.isEmpty {
-                do throws(JobFailure) { restoreFrom = [try external(submission.restorePath, job: job)] } catch {
+                let found: (checkpoint: CompletedCheckpoint, writer: JobID)
+                do throws(JobFailure) { found = try external(submission.restorePath, job: job, claimed: submission.claim) } catch {
                     return .failure(
-                        Refusal(.notFound, error, hint: "name the directory of a checkpoint; weir info shows that of a job's latest"))
+                        Refusal(
+                            .notFound, error,
+                            hint: "name the directory of a savepoint or checkpoint; weir checkpoints JOB shows those of a job"))
                 }
+                if submission.claim, live.contains(found.writer), !found.checkpoint.kind.isSavepoint {
+                    return .failure(
+                        Refusal(
+                            .conflict, "checkpoint \(submission.restorePath) belongs to job \(found.writer), which has not ended",
+                            hint: "cancel that job first, or restore without --claim"))
+                }
+                restoreFrom = [found.checkpoint]
             }
             try files.makeDirectory(jobDirectory(job))
             try files.makeDirectory(storage(job).jobDirectory)
@@ -82,7 +95,7 @@ package final class JobStore: Sendable {
     /// Deletes what was persisted of a job that was refused.
     func forget(job: JobID) -> JobFailure? {
         attempt { () throws(FileFailure) in
-            for name in ["submission", "epoch", "ended"] { try files.remove(jobDirectory(job) + "/" + name) }
+            for name in ["submission", "epoch", "ended", "stopped-at"] { try files.remove(jobDirectory(job) + "/" + name) }
             try files.remove(jobDirectory(job))
             try files.remove(storage(job).jobDirectory)
         }
@@ -137,7 +150,20 @@ package final class JobStore: Sendable {
             throw JobFailure(
                 domain: .external, recovery: .fail, message: "none of its \(existing.count) checkpoints in \(storage.jobDirectory) can be read")
         }
-        if checkpoints.isEmpty, !submission.restorePath.isEmpty { checkpoints = [try external(submission.restorePath, job: job)] }
+        let lowest = checkpoints.first?.id
+        if !submission.restorePath.isEmpty, checkpoints.isEmpty || submission.claim {
+            do throws(JobFailure) {
+                let restored = try external(submission.restorePath, job: job, claimed: submission.claim).checkpoint
+                // A claimed one is the oldest of those retained, or was deleted since.
+                if lowest.map({ restored.id < $0 }) ?? true { checkpoints.insert(restored, at: 0) }
+            } catch {
+                if checkpoints.isEmpty { throw error }
+            }
+        }
+        if let stopped = try stoppedAt(job, problems: &problems) {
+            checkpoints.append(stopped)
+            checkpoints.sort { $0.id < $1.id }
+        }
         return RecoveredJob(
             job: job, submission: submission, lastEpoch: epoch, lastCheckpoint: try storage.highest(), checkpoints: checkpoints)
     }
@@ -152,7 +178,10 @@ package final class JobStore: Sendable {
 
     // MARK: Checkpoints
 
-    func publish(_ checkpoint: CompletedCheckpoint) -> Result<String, JobFailure> {
+    func publish(_ checkpoint: CompletedCheckpoint, atMilliseconds now: Int64) -> Result<String, JobFailure> {
+        var checkpoint = checkpoint
+        checkpoint.publishedMilliseconds = now
+        if case .savepoint(let directory, let mode) = checkpoint.kind { return publish(checkpoint, in: directory, mode) }
         let storage = storage(checkpoint.job)
         do throws(JobFailure) {
             try storage.writeMetadata(checkpoint.id, payload: CheckpointMetadata.encode(checkpoint))
@@ -185,7 +214,8 @@ package final class JobStore: Sendable {
 
     /// A directory that still holds the file of a slower task stays.
     private func removeIfEmpty(_ path: String) {
-        guard path.contains("/chk-") else { return }
+        let name = path.split(separator: "/").last ?? ""
+        guard name.hasPrefix("chk-") || name.hasPrefix("savepoint-") else { return }
         rmdir(path)
     }
 
@@ -193,34 +223,13 @@ package final class JobStore: Sendable {
         file.path.hasPrefix("/") ? file.path : storage(job).jobDirectory + "/" + file.path
     }
 
-    private func load(_ path: String) throws(JobFailure) -> CompletedCheckpoint {
+    func load(_ path: String) throws(JobFailure) -> CompletedCheckpoint {
         let bytes = try CheckpointFile.read(path + "/_metadata")
         do {
             return try CheckpointMetadata.decode(bytes, path: path)
         } catch {
             throw JobFailure(domain: .external, recovery: .fail, message: "\(path)/_metadata is damaged", cause: "\(error)")
         }
-    }
-
-    /// A checkpoint named by the user: its files are read where they are, and never deleted.
-    private func external(_ text: String, job: JobID) throws(JobFailure) -> CompletedCheckpoint {
-        var path = Self.plainPath(text)
-        while path.count > 1, path.hasSuffix("/") { path.removeLast() }
-        if path.hasSuffix("/_metadata") { path.removeLast("/_metadata".count) }
-        var checkpoint = try load(path)
-        let root = String(path.prefix(upTo: path.lastIndex(of: "/") ?? path.startIndex))
-        func rooted(_ file: StateFile) -> StateFile {
-            file.path.hasPrefix("/") ? file : StateFile(path: root + "/" + file.path, lengthBytes: file.lengthBytes, crc32c: file.crc32c)
-        }
-        checkpoint.handles = checkpoint.handles.map { handle in
-            var handle = handle
-            if case .file(let file) = handle.content { handle.content = .file(rooted(file)) }
-            handle.shared = handle.shared.map(rooted)
-            return handle
-        }
-        checkpoint.job = job
-        checkpoint.isOwned = false
-        return checkpoint
     }
 
     // MARK: Artifacts
@@ -262,7 +271,7 @@ package final class JobStore: Sendable {
         }
     }
 
-    private func attempt(_ body: () throws(FileFailure) -> Void) -> JobFailure? {
+    func attempt(_ body: () throws(FileFailure) -> Void) -> JobFailure? {
         do throws(FileFailure) {
             try body()
             return nil
@@ -271,12 +280,11 @@ package final class JobStore: Sendable {
         }
     }
 
-    private func writeAtomically(_ bytes: [UInt8], to path: String) throws(FileFailure) {
+    func writeAtomically(_ bytes: [UInt8], to path: String) throws(FileFailure) {
         var result: Result<Void, FileFailure> = .success(())
         bytes.withUnsafeBytes { raw in
-            do throws(FileFailure) { try files.write(path + ".tmp", [raw]) } catch { result = .failure(error) }
+            do throws(FileFailure) { try files.writeAtomically(path, [raw]) } catch { result = .failure(error) }
         }
         try result.get()
-        try files.rename(path + ".tmp", to: path)
     }
 }

@@ -142,7 +142,9 @@ package struct Checks {
             if plan.restore != nil { statistics.restores += 1 }
         }
         if !record.publishing.isEmpty { violate("epoch \(plan.epoch) was deployed while a checkpoint was being published") }
-        let intact = record.durable.filter { entry in
+        // A savepoint that the job ends with is the latest as soon as it exists: sinks may have committed what it names.
+        let last = record.savepoints.filter { if case .savepoint(_, let mode) = $0.value.kind { mode.endsJob } else { false } }
+        let intact = record.durable.merging(last) { left, _ in left }.filter { entry in
             !entry.value.handles.contains { $0.files.contains { record.damaged.contains($0.path) } }
         }
         // A damaged file is only known once somebody read it, so an older choice may not be wrong; a newer one would not exist.
@@ -237,8 +239,7 @@ package struct Checks {
 
     mutating func commits(_ id: CheckpointID, job: JobID, sink: SubtaskID) {
         guard let record = jobs[job] else { return }
-        // A job stopped with a savepoint commits for it and is gone: nothing restores from before it.
-        if record.savepoints[id] == nil { jobs[job]?.committed = max(record.committed, id) }
+        jobs[job]?.committed = max(record.committed, id)
         if record.finalID == id { jobs[job]?.committedFinal.insert(sink) }
     }
 
@@ -264,7 +265,8 @@ package struct Checks {
                 switch job.ending {
                 case .unbounded: .running
                 case .bounded: .finished
-                case .cancelled, .stoppedWithSavepoint: .canceled
+                case .stoppedWithSavepoint: .finished
+                case .cancelled: .canceled
                 }
             if snapshot.state != expected, !hopeless {
                 let failure = snapshot.lastFailure?.description ?? "none"

@@ -10,7 +10,7 @@ package struct Scenario: Sendable {
         /// Sources end by themselves; with `answersAfterEnd` finished tasks go on answering barriers.
         case bounded(answersAfterEnd: Bool)
         case cancelled(at: Duration)
-        case stoppedWithSavepoint(at: Duration)
+        case stoppedWithSavepoint(at: Duration, SavepointMode)
     }
 
     package struct Job: Sendable {
@@ -89,7 +89,7 @@ package struct Scenario: Sendable {
         case 2: ending = .bounded(answersAfterEnd: true)
         case 3: ending = .bounded(answersAfterEnd: false)
         case 4: ending = .cancelled(at: draw.milliseconds(0...30_000))
-        default: ending = .stoppedWithSavepoint(at: draw.milliseconds(3_000...35_000))
+        default: ending = .stoppedWithSavepoint(at: draw.milliseconds(3_000...35_000), draw.chance(400) ? .drains : .stops)
         }
         let savepoint: Duration? = draw.chance(300) ? draw.milliseconds(1_000...20_000) : nil
         return Job(submission: submission, submitAt: draw.milliseconds(0...5_000), ending: ending, savepointAt: savepoint)

@@ -50,6 +50,21 @@ package struct CheckpointStorage: Sendable {
         return StoredState(path: path, bytes: payload.count, crc: crc)
     }
 
+    /// Writes the state of a task into a savepoint, durably.
+    ///
+    /// - Parameter directory: The savepoint's own, absolute; made if it is not there.
+    /// - Returns: With the absolute path: the savepoint is not yet whole, and not yet to be moved.
+    package func writeSavepointState(
+        in directory: String, subtask: SubtaskID, epoch: Epoch, payload: [UInt8]
+    ) throws(JobFailure) -> StoredState {
+        do throws(FileFailure) { try files.makeDirectory(directory) } catch {
+            throw failure("cannot write the savepoint \(directory)", error)
+        }
+        let path = "\(directory)/\(subtask.vertex)-\(subtask.index)-\(epoch).state"
+        let crc = try CheckpointFile.write(payload, to: path, files: files)
+        return StoredState(path: path, bytes: payload.count, crc: crc)
+    }
+
     /// Makes the checkpoint exist. Every file that the payload names must have been written before.
     package func writeMetadata(_ checkpoint: CheckpointID, payload: [UInt8]) throws(JobFailure) {
         _ = try write(checkpoint, path: metadataPath(of: checkpoint), payload: payload)

@@ -9,18 +9,28 @@ enum StateFiles {
     /// States up to this size travel in the acknowledgement: Flink's `state.storage.fs.memory-threshold`.
     static let inlineBytesMax = 20 << 10
 
-    /// - Parameter directory: `execution.checkpointing.dir`.
-    static func write(_ bytes: [UInt8], checkpoint: UInt64, task: TaskAttempt, job: JobID, below directory: String) throws(JobFailure)
-        -> WireStateHandle
-    {
+    /// Where the files of a checkpoint go.
+    struct Place: Sendable {
+        /// `execution.checkpointing.dir`.
+        var root: String
+        /// The savepoint's own directory; nil for a checkpoint.
+        var savepoint: String?
+    }
+
+    static func write(_ bytes: [UInt8], checkpoint: UInt64, task: TaskAttempt, job: JobID, to place: Place) throws(JobFailure) -> WireStateHandle {
         var handle = WireStateHandle()
         handle.subtask = task.subtask.wire
         guard bytes.count > inlineBytesMax else {
             handle.inlineState = .init(bytes)
             return handle
         }
-        let storage = CheckpointStorage(directory: directory, job: job)
-        let file = try storage.writeState(CheckpointID(checkpoint), subtask: task.subtask, epoch: task.epoch, payload: bytes)
+        let storage = CheckpointStorage(directory: place.root, job: job)
+        let file =
+            if let savepoint = place.savepoint {
+                try storage.writeSavepointState(in: savepoint, subtask: task.subtask, epoch: task.epoch, payload: bytes)
+            } else {
+                try storage.writeState(CheckpointID(checkpoint), subtask: task.subtask, epoch: task.epoch, payload: bytes)
+            }
         handle.file.path = file.path
         handle.file.length = UInt64(file.bytes)
         handle.file.crc32C = file.crc

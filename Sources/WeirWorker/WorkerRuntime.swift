@@ -28,6 +28,10 @@ package final class WorkerRuntime: @unchecked Sendable {  // `state` by its lock
         var isDeployed = false
         var directory: String
         var channels: ExchangeEpoch
+        /// The directories of savepoints that the JobManager has told.
+        var savepoints: [UInt64: String] = [:]
+        /// Snapshots of savepoints whose barrier was faster than their trigger.
+        var waiting: [UInt64: [@Sendable (String) -> Void]] = [:]
     }
 
     private struct State {
@@ -127,8 +131,11 @@ package final class WorkerRuntime: @unchecked Sendable {  // `state` by its lock
 
     package func trigger(_ message: WireTriggerCheckpoint) {
         let epoch = Epoch(message.epoch)
-        let barrier = Barrier(
-            checkpoint: message.checkpoint, timestamp: message.timestampMs, flags: message.savepoint ? .savepoint : [])
+        if message.savepoint { savepointIsAt(message.directory, checkpoint: message.checkpoint, epoch: epoch) }
+        var flags: Barrier.Flags = message.savepoint ? .savepoint : []
+        if message.stop { flags.insert(.stop) }
+        if message.drain { flags.insert(.drain) }
+        let barrier = Barrier(checkpoint: message.checkpoint, timestamp: message.timestampMs, flags: flags)
         for source in message.sources {
             let attempt = TaskAttempt(epoch: epoch, subtask: SubtaskID(vertex: VertexID(source.vertex), index: source.index))
             slot(of: attempt.subtask)?.submit(.trigger(attempt, barrier))
@@ -142,6 +149,11 @@ package final class WorkerRuntime: @unchecked Sendable {  // `state` by its lock
 
     package func checkpointAborted(_ message: WireNotifyCheckpointAborted) {
         let epoch = Epoch(message.epoch)
+        state.withLock { state in
+            guard state.attempt?.epoch == epoch else { return }
+            state.attempt?.waiting[message.checkpoint] = nil
+            state.attempt?.savepoints[message.checkpoint] = nil
+        }
         forEachSlot { $0.submit(.checkpointAborted(epoch, CheckpointID(message.checkpoint))) }
     }
 
@@ -317,7 +329,7 @@ extension WorkerRuntime: SlotListener {
 
     package func snapshotTaken(_ task: TaskAttempt, barrier: Barrier, snapshot: TaskSnapshot) {
         let started = clock.now
-        write(task, snapshot) { [self] result in
+        write(task, snapshot, isSavepoint: barrier.flags.contains(.savepoint)) { [self] result in
             switch result {
             case .success(let handle):
                 var message = WireAcknowledgeCheckpoint()
@@ -327,6 +339,8 @@ extension WorkerRuntime: SlotListener {
                 message.subtask = task.subtask.wire
                 message.state = handle
                 message.stateBytes = handle.file.length > 0 ? handle.file.length : UInt64(handle.inlineState.count)
+                message.alignmentMs = snapshot.alignment.inSeconds * 1000
+                message.syncMs = snapshot.capture.inSeconds * 1000
                 message.asyncMs = started.duration(to: clock.now).inSeconds * 1000
                 reports.send(.acknowledgeCheckpoint, encoded(message))
             case .failure(let failure): decline(task, barrier.checkpoint, failure)
@@ -349,19 +363,46 @@ extension WorkerRuntime: SlotListener {
     }
 
     /// Encodes a snapshot, once all of it is there, and writes its file on the writing queue. Small states travel inside the message.
-    private func write(_ task: TaskAttempt, _ snapshot: TaskSnapshot, then: @escaping @Sendable (Result<WireStateHandle, JobFailure>) -> Void) {
+    private func write(
+        _ task: TaskAttempt, _ snapshot: TaskSnapshot, isSavepoint: Bool,
+        then: @escaping @Sendable (Result<WireStateHandle, JobFailure>) -> Void
+    ) {
         snapshot.resolve { [self] resolved in
-            let directory = state.withLock { $0.attempt?.epoch == task.epoch ? $0.attempt?.directory : nil }
-            guard let directory else { return }  // Of an attempt that is over: nobody waits for it.
-            writing.async { [job] in
-                do throws(JobFailure) {
-                    let snapshot = try resolved.get()
-                    let bytes = try TaskStateCodec.encode(snapshot)
-                    then(.success(try StateFiles.write(bytes, checkpoint: snapshot.checkpoint.rawValue, task: task, job: job, below: directory)))
-                } catch {
-                    then(.failure(error))
+            withPlace(of: snapshot.checkpoint.rawValue, task, isSavepoint: isSavepoint) { [self] place in
+                writing.async { [job] in
+                    do throws(JobFailure) {
+                        let snapshot = try resolved.get()
+                        let bytes = try TaskStateCodec.encode(snapshot)
+                        then(.success(try StateFiles.write(bytes, checkpoint: snapshot.checkpoint.rawValue, task: task, job: job, to: place)))
+                    } catch {
+                        then(.failure(error))
+                    }
                 }
             }
         }
+    }
+
+    /// Calls `body` with where the files of a checkpoint go: at once, or for a savepoint when the JobManager has told; never for an attempt
+    /// that is over, since nobody waits for it.
+    private func withPlace(
+        of checkpoint: UInt64, _ task: TaskAttempt, isSavepoint: Bool, _ body: @escaping @Sendable (StateFiles.Place) -> Void
+    ) {
+        let place = state.withLock { state -> StateFiles.Place? in
+            guard let attempt = state.attempt, attempt.epoch == task.epoch else { return nil }
+            guard isSavepoint else { return StateFiles.Place(root: attempt.directory) }
+            if let directory = attempt.savepoints[checkpoint] { return StateFiles.Place(root: attempt.directory, savepoint: directory) }
+            state.attempt?.waiting[checkpoint, default: []].append { body(StateFiles.Place(root: attempt.directory, savepoint: $0)) }
+            return nil
+        }
+        if let place { body(place) }
+    }
+
+    private func savepointIsAt(_ directory: String, checkpoint: UInt64, epoch: Epoch) {
+        let waiting = state.withLock { state -> [@Sendable (String) -> Void] in
+            guard state.attempt?.epoch == epoch else { return [] }
+            state.attempt?.savepoints[checkpoint] = directory
+            return state.attempt?.waiting.removeValue(forKey: checkpoint) ?? []
+        }
+        for body in waiting { body(directory) }
     }
 }

@@ -99,8 +99,8 @@ let package = Package(
         module(
             "WeirCLI",
             [
-                "WeirBase", "WeirWire", "WeirTransport", "WeirStorage", "WeirConfiguration", "WeirDigest", "CWeirProcess", logging, protobuf,
-                argumentParser,
+                "WeirBase", "WeirWire", "WeirControl", "WeirDataflow", "WeirTransport", "WeirStorage", "WeirConfiguration", "WeirDigest",
+                "CWeirProcess", logging, protobuf, argumentParser,
             ]),
         module("WeirBrokerCommand", ["WeirBase", "WeirBroker", logging, argumentParser]),
         // Floor 5
@@ -117,7 +117,7 @@ let package = Package(
         program("WordCount", ["Weir"], path: "Sources/Examples/WordCount"),
         // Development
         module("WeirSimulation", ["WeirBase", "WeirGraph", "WeirControl"]),
-        module("WeirTestKit", ["WeirBase", "WeirWire", "WeirCLI", "CRdKafka"]),
+        module("WeirTestKit", ["WeirBase", "WeirWire", "WeirStorage", "WeirCLI", "CRdKafka"]),
         program("weir-demo", ["WeirTestKit"]),
         program("weir-simulation", ["WeirBase", "WeirSimulation"]),
         program("weir-testjob", ["Weir", "WeirTestKit"], path: "Sources/WeirTestJobs"),
@@ -154,7 +154,7 @@ let package = Package(
             ]),
         tests("WeirKafkaTransactionsTests", ["WeirBase", "WeirKafkaWire", "WeirKafkaTransactions"]),
         tests("WeirArchitectureTests", []),
-        tests("WeirJobManagerTests", ["WeirBase", "WeirControl", "WeirStorage", "WeirWire", "WeirJobManager"]),
+        tests("WeirJobManagerTests", ["WeirBase", "WeirControl", "WeirStorage", "WeirWire", "WeirJobManager", "WeirTestKit"]),
         tests("WeirWorkerTests", ["WeirBase", "WeirGraph", "WeirWire", "WeirDataflow", "WeirTransport", "WeirStorage", "WeirWorker", metrics]),
         tests("WeirEndToEndTests", ["WeirBase", "WeirWire", "WeirTestKit"]),
         tests(

@@ -21,7 +21,8 @@ extension Rendering {
                 "\(checkpoint.checkpoint)", checkpoint.kind.word, checkpoint.state.word, format.dateAndTime(checkpoint.triggeredMs),
                 checkpoint.durationMs > 0 ? milliseconds(checkpoint.durationMs) : "-", formatBytes(checkpoint.stateBytes),
                 "\(checkpoint.acknowledged)/\(checkpoint.tasks)", milliseconds(checkpoint.alignmentMsMax), milliseconds(checkpoint.syncMsMax),
-                milliseconds(checkpoint.asyncMsMax), checkpoint.state == .completed ? checkpoint.path : String(oneLine(checkpoint.message).prefix(120)))
+                milliseconds(checkpoint.asyncMsMax),
+                checkpoint.state == .completed ? checkpoint.path : String(oneLine(checkpoint.message).prefix(120)))
         }
         text += "\n\n" + table.text
         let shown = stats.recent.last { checkpoint in detail.map { checkpoint.checkpoint == $0 } ?? (checkpoint.state == .inProgress) }

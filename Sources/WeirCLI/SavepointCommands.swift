@@ -10,7 +10,7 @@ struct SavepointCommand: ParsableCommand {
             A savepoint stands for itself: it may be moved, and a job of any parallelism up to its max parallelism starts from it with \
             `weir run --from`. Weir never deletes it unless a job claims it.
             """,
-        subcommands: [TakeSavepointCommand.self], defaultSubcommand: TakeSavepointCommand.self)
+        subcommands: [TakeSavepointCommand.self, InspectSavepointCommand.self], defaultSubcommand: TakeSavepointCommand.self)
 }
 
 /// `weir savepoint JOB [DIR]`

@@ -42,6 +42,8 @@ package enum ControlEvent: Sendable {
     case checkpointPublished(job: JobID, checkpoint: CheckpointID, path: String)
     /// `_metadata` is **not** there: the shell removes what it may have written before it reports this.
     case checkpointPublishFailed(job: JobID, checkpoint: CheckpointID, reason: String)
+    /// Another JobManager has become the owner of the job's directory: this one may write nothing of it any more.
+    case jobFenced(JobID, JobFailure)
     case timerFired(TimerID)
 }
 

@@ -97,6 +97,8 @@ package struct ControlPlane: Sendable {
             update(job) { $0.published(checkpoint, path: path, now: now) }
         case .checkpointPublishFailed(let job, let checkpoint, let reason):
             update(job) { $0.publishFailed(checkpoint, reason: reason, now: now) }
+        case .jobFenced(let job, let failure):
+            update(job) { $0.fail(failure, now: now) }
         case .timerFired(let timer):
             timerFired(timer, now: now)
         }

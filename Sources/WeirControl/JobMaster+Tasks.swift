@@ -272,8 +272,8 @@ extension JobMaster {
         let discard =
             switch end {
             case .finished: true
-            case .canceled: options.checkpointing.retention == .deleteOnCancellation
-            default: false
+            case .canceled: options.checkpointing.retention != .retainOnCancellation
+            default: options.checkpointing.retention == .never
             }
         absorb(coordinator.end(discardRetained: discard), now: now)
         become(end, reason: end == .failed ? reason : nil, now: now)
@@ -309,7 +309,8 @@ extension JobMaster {
         guard let stopped = stopping else { return }
         stopping = nil
         let failure = JobFailure(
-            domain: .external, recovery: .restart, message: "savepoint \(stopped.checkpoint) is complete at \(stopped.path), but the job was not stopped with it",
+            domain: .external, recovery: .restart,
+            message: "savepoint \(stopped.checkpoint) is complete at \(stopped.path), but the job was not stopped with it",
             cause: reason + "; a job that restores the savepoint commits what it names")
         outbox.append(.reply(stopped.request, .refused(failure)))
     }

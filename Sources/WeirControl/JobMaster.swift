@@ -280,6 +280,7 @@ struct JobMaster: Sendable {
             reason: state == .waitingForResources ? Self.waiting(needed: slotsNeeded, free: freeSlots) : reason, restarts: restarts,
             lastFailure: lastFailure, lastFailureAt: lastFailureAt, lastFailedWorker: lastFailedWorker, latestCheckpoint: coordinator.latest,
             checkpointsCompleted: coordinator.completedCount, checkpointsFailed: coordinator.failedCount,
-            checkpointsInProgress: coordinator.inFlight, retainedCheckpoints: coordinator.retained, workers: workers)
+            checkpointsInProgress: coordinator.inFlight, retainedCheckpoints: coordinator.retained,
+            damagedCheckpoints: coordinator.damaged, nextCheckpoint: CheckpointID(coordinator.nextID), workers: workers)
     }
 }

@@ -62,8 +62,9 @@ extension JobManagerCore {
                 submissions = submissions.filter { $0.value != submission.job }
                 let store = jobStore
                 let job = submission.job
+                let claimed = submission.restoreFrom.filter(\.isOwned).map(\.path)
                 environment.store {
-                    store.forget(job: job)
+                    store.forget(job: job, claimed: claimed)
                 } then: { _ in
                 }
             }

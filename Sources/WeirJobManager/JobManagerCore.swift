@@ -228,7 +228,10 @@ package final class JobManagerCore: @unchecked Sendable {  // Guarded by the loo
         } then: { [weak self, job = checkpoint.job, id = checkpoint.id] result in
             switch result {
             case .success(let path): self?.handle(.checkpointPublished(job: job, checkpoint: id, path: path))
-            case .failure(let failure): self?.handle(.checkpointPublishFailed(job: job, checkpoint: id, reason: "\(failure)"))
+            case .failure(let failure):
+                // Asking again cannot help: somebody else runs the job.
+                if failure.recovery == .fail { self?.handle(.jobFenced(job, failure)) }
+                self?.handle(.checkpointPublishFailed(job: job, checkpoint: id, reason: "\(failure)"))
             }
         }
     }
@@ -242,7 +245,20 @@ package final class JobManagerCore: @unchecked Sendable {  // Guarded by the loo
         } then: { [logger] problem in
             if let problem { logger.error("job state not persisted", metadata: ["job.id": "\(change.job)", "cause": "\(problem)"]) }
         }
+        if change.from == .restarting, change.to == .waitingForResources { sweep(change.job) }
         if change.to.isTerminal { forgetOldJobs() }
+    }
+
+    /// Between two epochs no task of the job writes: what tasks left that died while they wrote can go.
+    private func sweep(_ job: JobID) {
+        guard let snapshot = plane.jobSnapshot(job) else { return }
+        let store = jobStore
+        let retained = snapshot.retainedCheckpoints + snapshot.damagedCheckpoints
+        environment.store {
+            store.sweep(job: job, retained: retained, below: snapshot.nextCheckpoint)
+        } then: { [logger] problem in
+            if let problem { logger.warning("left-over files not deleted", metadata: ["job.id": "\(job)", "cause": "\(problem)"]) }
+        }
     }
 
     /// Ended jobs beyond what the control plane itself remembers leave the display too.

@@ -9,12 +9,18 @@ extension JobStore {
         let metadata = directory + "/" + CheckpointFile.metadataName
         do throws(JobFailure) {
             let relocatable = try relocatable(checkpoint, in: directory)
-            do throws(FileFailure) { try files.makeDirectory(directory) } catch { throw error.jobFailure() }
-            guard !FileSystem.exists(metadata) else {
+            let names: [String]
+            do throws(FileFailure) {
+                try files.makeDirectory(directory)
+                names = try files.list(directory)
+            } catch {
+                throw error.jobFailure()
+            }
+            guard !names.contains(CheckpointFile.metadataName) else {
                 return .failure(JobFailure(domain: .external, recovery: .restart, message: "there is a savepoint at \(directory) already"))
             }
             do throws(JobFailure) {
-                try CheckpointFile.write(CheckpointMetadata.encode(relocatable), to: metadata, files: files)
+                try CheckpointFile.write(CheckpointMetadata.encode(relocatable), to: metadata, files: files, retry: retry)
                 if mode.endsJob {
                     do throws(FileFailure) {
                         try writeAtomically(Array(directory.utf8), to: jobDirectory(checkpoint.job) + "/stopped-at")
@@ -27,6 +33,7 @@ extension JobStore {
                 try? files.remove(metadata)
                 throw error
             }
+            if let fenced = fenced(checkpoint.job) { return .failure(fenced) }
             return .success(directory)
         } catch {
             return .failure(error)
@@ -55,22 +62,8 @@ extension JobStore {
     /// - Parameter claimed: Whether they become the job's own, to be deleted once nothing needs them; else they are never deleted.
     /// - Returns: It, and the job that wrote it.
     func external(_ text: String, job: JobID, claimed: Bool) throws(JobFailure) -> (checkpoint: CompletedCheckpoint, writer: JobID) {
-        var path = Self.plainPath(text)
-        while path.count > 1, path.hasSuffix("/") { path.removeLast() }
-        if path.hasSuffix("/" + CheckpointFile.metadataName) { path.removeLast(CheckpointFile.metadataName.utf8.count + 1) }
-        var checkpoint = try load(path)
+        var checkpoint = try CompletedCheckpoint(readingFrom: text, files: files)
         let writer = checkpoint.job
-        let parent = String(path.prefix(upTo: path.lastIndex(of: "/") ?? path.startIndex))
-        let root = checkpoint.kind.isSavepoint ? path : parent
-        func rooted(_ file: StateFile) -> StateFile {
-            file.path.hasPrefix("/") ? file : StateFile(path: root + "/" + file.path, lengthBytes: file.lengthBytes, crc32c: file.crc32c)
-        }
-        checkpoint.handles = checkpoint.handles.map { handle in
-            var handle = handle
-            if case .file(let file) = handle.content { handle.content = .file(rooted(file)) }
-            handle.shared = handle.shared.map(rooted)
-            return handle
-        }
         checkpoint.job = job
         checkpoint.isOwned = claimed
         return (checkpoint, writer)

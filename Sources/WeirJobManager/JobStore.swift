@@ -1,10 +1,10 @@
 internal import Foundation
-internal import Glibc
 internal import SwiftProtobuf
+internal import Synchronization
 package import WeirBase
 package import WeirControl
 internal import WeirGraph
-internal import WeirStorage
+package import WeirStorage
 package import WeirWire
 
 /// The JobManager's disk: job graphs, uploaded binaries, and the `_metadata` of checkpoints. Blocking; used on the storage thread.
@@ -30,11 +30,18 @@ package final class JobStore: Sendable {
     /// `execution.checkpointing.dir`, of which each job has a directory.
     package let checkpointRoot: String
     private let artifacts: ArtifactStore?
-    let files = SystemFiles()
+    let files: any StorageFiles
+    let retry: StorageRetry
+    /// The jobs whose checkpoint directories this JobManager owns.
+    let owners = Mutex<[JobID: DirectoryOwner]>([:])
 
     /// - Parameter usesArtifacts: False in the embedded cluster, whose workers are this very process.
-    package init(directory: String, checkpoints: String?, usesArtifacts: Bool = true) throws(JobFailure) {
+    package init(
+        directory: String, checkpoints: String?, usesArtifacts: Bool = true, files: any StorageFiles = SystemFiles(), retry: StorageRetry = .standard
+    ) throws(JobFailure) {
         self.directory = directory
+        self.files = files
+        self.retry = retry
         checkpointRoot = Self.plainPath(checkpoints ?? directory + "/checkpoints")
         do throws(FileFailure) {
             try files.makeDirectory(directory + "/jobs")
@@ -48,7 +55,7 @@ package final class JobStore: Sendable {
     /// Flink's users write `file:///path`.
     static func plainPath(_ text: String) -> String { text.hasPrefix("file://") ? String(text.dropFirst("file://".count)) : text }
 
-    func storage(_ job: JobID) -> CheckpointStorage { CheckpointStorage(directory: checkpointRoot, job: job) }
+    func storage(_ job: JobID) -> CheckpointStorage { CheckpointStorage(directory: checkpointRoot, job: job, files: files, retry: retry) }
     func jobDirectory(_ job: JobID) -> String { directory + "/jobs/" + job.description }
 
     // MARK: Jobs
@@ -77,12 +84,16 @@ package final class JobStore: Sendable {
                             .conflict, "checkpoint \(submission.restorePath) belongs to job \(found.writer), which has not ended",
                             hint: "cancel that job first, or restore without --claim"))
                 }
+                if submission.claim { try claim(found.checkpoint.path, for: job) }
                 restoreFrom = [found.checkpoint]
             }
             try files.makeDirectory(jobDirectory(job))
             try files.makeDirectory(storage(job).jobDirectory)
+            try own(job)
             try writeAtomically(encoded(submission), to: jobDirectory(job) + "/submission")
             return .success(restoreFrom)
+        } catch let refusal as Refusal {
+            return .failure(refusal)
         } catch let failure as FileFailure {
             return .failure(Refusal(.unavailable, failure.jobFailure()))
         } catch let failure as JobFailure {
@@ -92,9 +103,11 @@ package final class JobStore: Sendable {
         }
     }
 
-    /// Deletes what was persisted of a job that was refused.
-    func forget(job: JobID) -> JobFailure? {
+    /// Deletes what was persisted of a job that was refused, and gives back what it claimed.
+    func forget(job: JobID, claimed: [String]) -> JobFailure? {
         attempt { () throws(FileFailure) in
+            for path in claimed { try files.remove(path + "/" + Self.claimName) }
+            try disown(job)
             for name in ["submission", "epoch", "ended", "stopped-at"] { try files.remove(jobDirectory(job) + "/" + name) }
             try files.remove(jobDirectory(job))
             try files.remove(storage(job).jobDirectory)
@@ -102,9 +115,13 @@ package final class JobStore: Sendable {
     }
 
     func recordState(_ change: JobStateChange) -> JobFailure? {
-        attempt { () throws(FileFailure) in
+        if let fenced = fenced(change.job) { return fenced }
+        return attempt { () throws(FileFailure) in
             try writeAtomically(Array("\(change.epoch)".utf8), to: jobDirectory(change.job) + "/epoch")
-            if change.to.isTerminal { try writeAtomically(Array(change.to.rawValue.utf8), to: jobDirectory(change.job) + "/ended") }
+            if change.to.isTerminal {
+                try writeAtomically(Array(change.to.rawValue.utf8), to: jobDirectory(change.job) + "/ended")
+                try disown(change.job)
+            }
         }
     }
 
@@ -141,6 +158,9 @@ package final class JobStore: Sendable {
             epoch = number
         }
         let storage = storage(job)
+        try files.makeDirectory(storage.jobDirectory)
+        // Before anything is read: from here on no other JobManager adds to it.
+        try own(job)
         let existing = try storage.completed()
         var checkpoints: [CompletedCheckpoint] = []
         for id in existing.reversed() {
@@ -160,6 +180,7 @@ package final class JobStore: Sendable {
                 if checkpoints.isEmpty { throw error }
             }
         }
+        if let problem = sweep(job: job, retained: checkpoints) { problems.append(describe(problem)) }
         if let stopped = try stoppedAt(job, problems: &problems) {
             checkpoints.append(stopped)
             checkpoints.sort { $0.id < $1.id }
@@ -181,10 +202,13 @@ package final class JobStore: Sendable {
     func publish(_ checkpoint: CompletedCheckpoint, atMilliseconds now: Int64) -> Result<String, JobFailure> {
         var checkpoint = checkpoint
         checkpoint.publishedMilliseconds = now
+        if let fenced = fenced(checkpoint.job) { return .failure(fenced) }
         if case .savepoint(let directory, let mode) = checkpoint.kind { return publish(checkpoint, in: directory, mode) }
         let storage = storage(checkpoint.job)
         do throws(JobFailure) {
             try storage.writeMetadata(checkpoint.id, payload: CheckpointMetadata.encode(checkpoint))
+            // Whoever has taken over meanwhile may have read it, or not: it stays, and nobody here is told that it exists.
+            if let fenced = fenced(checkpoint.job) { return .failure(fenced) }
             return .success(storage.directory(of: checkpoint.id))
         } catch {
             // Not there, or not known to be: the control plane must be able to rely on it being gone.
@@ -195,15 +219,20 @@ package final class JobStore: Sendable {
 
     /// Deletes `_metadata` first: from then on the checkpoint does not exist.
     func discard(job: JobID, checkpoint: CheckpointID, path: String, files names: [StateFile]) -> JobFailure? {
-        attempt { () throws(FileFailure) in
-            try files.remove(path + "/_metadata")
+        if let fenced = fenced(job) { return fenced }
+        return attempt { () throws(FileFailure) in
+            try files.remove(path + "/" + CheckpointFile.metadataName)
+            // It must not come back after a crash, without its files.
+            do throws(FileFailure) { try files.syncDirectory(path) } catch { guard error.isMissing else { throw error } }
             for file in names { try files.remove(absolute(file, job: job)) }
+            try files.remove(path + "/" + Self.claimName)
             removeIfEmpty(path)
         }
     }
 
     func discard(job: JobID, files names: [StateFile]) -> JobFailure? {
-        attempt { () throws(FileFailure) in
+        if let fenced = fenced(job) { return fenced }
+        return attempt { () throws(FileFailure) in
             for file in names {
                 let path = absolute(file, job: job)
                 try files.remove(path)
@@ -216,7 +245,7 @@ package final class JobStore: Sendable {
     private func removeIfEmpty(_ path: String) {
         let name = path.split(separator: "/").last ?? ""
         guard name.hasPrefix("chk-") || name.hasPrefix("savepoint-") else { return }
-        rmdir(path)
+        try? files.remove(path)
     }
 
     private func absolute(_ file: StateFile, job: JobID) -> String {
@@ -224,7 +253,7 @@ package final class JobStore: Sendable {
     }
 
     func load(_ path: String) throws(JobFailure) -> CompletedCheckpoint {
-        let bytes = try CheckpointFile.read(path + "/_metadata")
+        let bytes = try CheckpointFile.read(path + "/" + CheckpointFile.metadataName, files: files, retry: retry)
         do {
             return try CheckpointMetadata.decode(bytes, path: path)
         } catch {
@@ -283,7 +312,9 @@ package final class JobStore: Sendable {
     func writeAtomically(_ bytes: [UInt8], to path: String) throws(FileFailure) {
         var result: Result<Void, FileFailure> = .success(())
         bytes.withUnsafeBytes { raw in
-            do throws(FileFailure) { try files.writeAtomically(path, [raw]) } catch { result = .failure(error) }
+            do throws(FileFailure) { try retry.run { () throws(FileFailure) in try files.writeAtomically(path, [raw]) } } catch {
+                result = .failure(error)
+            }
         }
         try result.get()
     }

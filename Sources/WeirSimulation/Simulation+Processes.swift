@@ -186,7 +186,7 @@ extension Simulation {
                 fail(id, subtask)
                 return
             }
-            if !restore.kind.isSavepoint {
+            if restore.isShareable {
                 workers[id]?.tasks[subtask]?.base = handles.first { $0.subtask == subtask }?.files ?? []
             }
         }

@@ -461,6 +461,35 @@ private let boom = JobFailure(domain: .user, recovery: .restart, message: "boom"
         #expect(bench.state == .restarting)
     }
 
+    @Test(arguments: CheckpointOptions.Retention.allCases, [JobState.canceled, .failed])
+    func whatIsRetainedAfterTheEndIsChosen(retention: CheckpointOptions.Retention, end: JobState) {
+        var bench = ControlPlaneBench()
+        let deployments = bench.run(ControlPlaneBench.submission { $0.options.checkpointing.retention = retention })
+        bench.checkpoint(1, deployments)
+        if end == .canceled {
+            _ = bench.handle(.cancelJob(RequestID(8), ControlPlaneBench.job))
+        } else {
+            _ = bench.handle(.jobFenced(ControlPlaneBench.job, JobFailure(domain: .user, recovery: .fail, message: "over")))
+        }
+        var last: [ControlEffect] = []
+        for (worker, plan) in deployments { last = bench.report(.canceled, plan, on: worker) }
+        #expect(bench.state == end)
+        let isDeleted = last.contains { if case .discardCheckpoint(_, CheckpointID(1), _, _) = $0 { true } else { false } }
+        #expect(isDeleted == (retention == .never || (retention == .deleteOnCancellation && end == .canceled)))
+    }
+
+    @Test func aJobThatAnotherJobManagerHasTakenOverEndsWithoutARestart() {
+        var bench = ControlPlaneBench()
+        let deployments = bench.run()
+        bench.checkpoint(1, deployments)
+        let fenced = JobFailure(domain: .system, recovery: .fail, message: "taken over")
+        let effects = bench.handle(.jobFenced(ControlPlaneBench.job, fenced))
+        #expect(bench.state == .failing && effects.cancelled.count == 2)
+        var last: [ControlEffect] = []
+        for (worker, plan) in deployments { last = bench.report(.canceled, plan, on: worker) }
+        #expect(bench.state == .failed && last.discarded.isEmpty, "what it retained is the other's")
+    }
+
     @Test func whoHoldsTheBarrierIsToldASubtask() throws {
         var bench = ControlPlaneBench()
         let deployments = bench.run()

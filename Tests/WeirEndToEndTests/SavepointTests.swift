@@ -32,7 +32,8 @@ import WeirWire
         @discardableResult func expectSuccess(_ words: [String]) throws -> [String] {
             let (code, output) = try cluster.weir(words)
             guard code == 0 else {
-                throw JobFailure(domain: .system, recovery: .fail, message: "weir \(words.joined(separator: " "))", cause: output.joined(separator: "\n"))
+                throw JobFailure(
+                    domain: .system, recovery: .fail, message: "weir \(words.joined(separator: " "))", cause: output.joined(separator: "\n"))
             }
             return output
         }
@@ -69,7 +70,7 @@ import WeirWire
         let size = try FileManager.default.contentsOfDirectory(atPath: moved).sorted()
 
         try bench.run("second", parallelism: after, ["--from", moved])
-        let end = try bench.cluster.wait(for: "second", "FINISHED") { $0.summary.state.isTerminal }
+        let end = try bench.cluster.wait(for: "second", "FINISHED") { $0.summary.state == .finished || $0.summary.state == .failed }
         #expect(end.summary.state == .finished && end.checkpoints.restoredFrom > 0)
         let problems = try bench.problems()
         #expect(problems.isEmpty, "\(problems.count) differences: \(problems.prefix(5))")
@@ -84,11 +85,24 @@ import WeirWire
         try bench.running("first")
         let path = try bench.path(try bench.expectSuccess(["savepoint", "first", bench.cluster.directory + "/saved", "--json"]))
         #expect(FileManager.default.fileExists(atPath: path + "/_metadata"))
+        let inspected = try bench.expectSuccess(["savepoint", "inspect", path])
+        #expect(inspected.contains { $0.hasPrefix("windows") && $0.contains("parallelism 2") }, "\(inspected)")
+        #expect(inspected.contains { $0.contains("windows") && $0.contains("64") }, "key groups a subtask: \(inspected)")
+        let json =
+            try JSONSerialization.jsonObject(
+                with: Data(try bench.expectSuccess(["savepoint", "inspect", path, "--json"]).joined(separator: "\n").utf8)) as? [String: Any]
+        let operators = try #require(json?["operators"] as? [[String: Any]])
+        #expect(operators.compactMap { $0["uid"] as? String } == ["measurements", "windows", "files"])
         let history = try bench.expectSuccess(["checkpoints", "first"])
         #expect(history.contains { $0.contains("savepoint") && $0.contains("COMPLETED") && $0.contains(path) }, "\(history)")
         _ = try bench.cluster.wait(for: "first", "FINISHED") { $0.summary.state == .finished }
         #expect(try bench.problems().isEmpty)
         #expect(FileManager.default.fileExists(atPath: path + "/_metadata"), "the end of the job does not touch it")
+        var bytes = try Data(contentsOf: URL(fileURLWithPath: path + "/_metadata"))
+        bytes[bytes.count / 2] ^= 1
+        try bytes.write(to: URL(fileURLWithPath: path + "/_metadata"))
+        let damaged = try bench.cluster.weir(["savepoint", "inspect", path])
+        #expect(damaged.code == 1 && damaged.output.contains { $0.contains(path + "/_metadata") }, "\(damaged.output)")
     }
 
     @Test func aDrainedJobHasWrittenEveryWindow() throws {
@@ -130,7 +144,7 @@ import WeirWire
         try "a b".write(toFile: input, atomically: true, encoding: .utf8)
         func other(_ options: [String]) throws -> (code: Int32, output: [String]) {
             try bench.cluster.weir(
-                ["run", "--from", path] + options
+                ["run", "-d", "--from", path] + options
                     + [bench.cluster.binaries + "/WordCount", "--", "--input", input, "--output", bench.cluster.directory + "/counts"])
         }
         let refused = try other([])
@@ -151,7 +165,9 @@ import WeirWire
         try "x".write(toFile: file, atomically: true, encoding: .utf8)
         let impossible = try bench.cluster.weir(["savepoint", "first", file])
         #expect(impossible.code == 1 && impossible.output.contains { $0.contains(file) }, "\(impossible.output)")
-        let missing = try bench.cluster.weir(["run", "--from", file + "-not", bench.cluster.binaries + "/weir-testjob", "--", "--output", bench.output])
+        let missing = try bench.cluster.weir([
+            "run", "--from", file + "-not", bench.cluster.binaries + "/weir-testjob", "--", "--output", bench.output,
+        ])
         #expect(missing.code == 1 && missing.output.contains { $0.contains(file + "-not") }, "\(missing.output)")
         // The job has not noticed.
         #expect(try bench.cluster.wait(for: "first", "RUNNING") { $0.summary.state == .running }.summary.restarts == 0)

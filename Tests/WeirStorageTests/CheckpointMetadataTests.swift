@@ -9,7 +9,10 @@ import WeirStorage
         let second = SubtaskID(vertex: VertexID(1), index: 1)
         return CompletedCheckpoint(
             job: JobID(high: 1, low: 2), id: CheckpointID(7), epoch: Epoch(3), maxParallelism: 128,
-            vertices: [CheckpointVertex(vertex: VertexID(0), operators: [CheckpointOperator(uid: "a"), CheckpointOperator(uid: "b", name: "B")], parallelism: 2)],
+            vertices: [
+                CheckpointVertex(
+                    vertex: VertexID(0), operators: [CheckpointOperator(uid: "a"), CheckpointOperator(uid: "b", name: "B")], parallelism: 2)
+            ],
             handles: [
                 StateHandle(subtask: first, content: .inline([1, 2, 3])),
                 StateHandle(

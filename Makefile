@@ -46,10 +46,13 @@ bench: deps
 	@swift build -c release >&2
 	@.build/release/WeirBench $(if $(ONLY),--only $(ONLY))
 
-# The simulations with thousands of seeds, kills at random moments, 20 of each kind, and the broker killed 50 times.
+# The simulations with thousands of seeds, kills at random moments, 20 of each kind, the broker killed 50 times, exactly-once on Kafka with
+# 100 seeds, and 200 restarts that must leave nothing behind.
 soak: build-tests
 	WEIR_CHAOS_STRIKES=20 WEIR_CHAOS_RATE=40000 WEIR_CHAOS_DEVICES=5000 swift test -c $(CONFIG) --skip-build --no-parallel --filter ChaosTests
 	WEIR_SIMULATION_SEEDS=5000 swift test -c $(CONFIG) --skip-build --no-parallel --filter Simulation
+	WEIR_EXACTLY_ONCE_SEEDS=100 swift test -c $(CONFIG) --skip-build --no-parallel --filter RandomExactlyOnceTests
+	WEIR_RESTARTS=200 swift test -c $(CONFIG) --skip-build --no-parallel --filter RestartLeakTests
 	WEIR_BROKER_KILLS=50 swift test -c $(CONFIG) --skip-build --no-parallel --filter CrashTests
 
 format:

@@ -86,8 +86,8 @@ let package = Package(
         module(
             "WeirJobManager",
             [
-                "WeirBase", "WeirGraph", "WeirWire", "WeirControl", "WeirTransport", "WeirStorage", "WeirConfiguration", logging, protobuf,
-                argumentParser,
+                "WeirBase", "WeirGraph", "WeirWire", "WeirControl", "WeirTransport", "WeirStorage", "WeirConfiguration", "CWeirProcess", logging,
+                protobuf, argumentParser,
             ]),
         module("WeirTaskManager", ["WeirBase", "WeirWire", "WeirTransport", "WeirDigest", "CWeirSystem", "CWeirProcess", logging, protobuf]),
         module(
@@ -121,7 +121,13 @@ let package = Package(
         program("weir-demo", ["WeirTestKit"]),
         program("weir-simulation", ["WeirBase", "WeirSimulation"]),
         program("weir-testjob", ["Weir", "WeirTestKit"], path: "Sources/WeirTestJobs"),
-        program("WeirBench", ["Weir", "WeirBase", "WeirWire", "WeirCLI", "WeirTestKit", "CWeirProcess", "CWeirSystem", "CRdKafka", argumentParser]),
+        program("weir-kafka-testjob", ["Weir"], path: "Sources/WeirKafkaTestJob"),
+        program(
+            "WeirBench",
+            [
+                "Weir", "WeirBase", "WeirGraph", "WeirDataflow", "WeirWire", "WeirWorker", "WeirCLI", "WeirTestKit", "CWeirProcess", "CWeirSystem",
+                "CRdKafka", argumentParser,
+            ]),
         // Tests
         tests("WeirBaseTests", ["WeirBase"]),
         tests("WeirGraphTests", ["WeirBase", "WeirGraph"]),

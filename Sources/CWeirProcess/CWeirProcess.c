@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
 #include <unistd.h>
@@ -51,4 +52,22 @@ pid_t weir_spawn(
         if (sources[i] >= 0) close(sources[i]);
     }
     return error == 0 ? pid : -error;
+}
+
+static void *weir_watch_standard_input(void *unused) {
+    (void)unused;
+    char buffer[256];
+    while (1) {
+        ssize_t count = read(STDIN_FILENO, buffer, sizeof buffer);
+        if (count > 0 || (count < 0 && errno == EINTR)) continue;
+        kill(getpid(), SIGTERM);
+        return NULL;
+    }
+}
+
+int weir_end_with_standard_input(void) {
+    pthread_t thread;
+    int error = pthread_create(&thread, NULL, weir_watch_standard_input, NULL);
+    if (error == 0) pthread_detach(thread);
+    return -error;
 }

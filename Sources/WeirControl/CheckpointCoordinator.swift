@@ -293,7 +293,8 @@ package struct CheckpointCoordinator: Sendable {
             return
         }
         guard let interval = options.interval else { return }
-        guard pending.filter({ $0.savepoint == nil }).count < options.maxConcurrent else {
+        // A barrier that overtakes rows would overtake that of a savepoint too, and so end it: savepoints under back pressure come first.
+        guard pending.filter({ $0.savepoint == nil || options.isUnaligned }).count < options.maxConcurrent else {
             isPostponed = true
             return
         }

@@ -30,7 +30,10 @@ extension JobOptions {
     /// The job's keys that the control plane reads.
     package static let keys: [ConfigurationKey] =
         checkpointKeys + restartKeys + [
-            .init("task.cancellation.timeout", .duration, default: "30s", "a worker whose tasks are not cancelled by then is killed")
+            .init("task.cancellation.timeout", .duration, default: "30s", "a worker whose tasks are not cancelled by then is killed"),
+            .init(
+                "taskmanager.memory.managed.size", .bytes, default: "",
+                "keyed state that one operator of one subtask may have; not set: no limit"),
         ]
 
     private static let checkpointKeys: [ConfigurationKey] = [
@@ -42,6 +45,18 @@ extension JobOptions {
             "execution.checkpointing.tolerable-failed-checkpoints", .integer(0...1_000_000), default: "0",
             "checkpoints that may fail in a row before the job does"),
         .init("execution.checkpointing.num-retained", .integer(1...1000), default: "2", "completed checkpoints that are kept"),
+        .init(
+            "execution.checkpointing.mode", .oneOf(CheckpointOptions.Mode.allCases.map(\.rawValue)),
+            default: CheckpointOptions.Mode.exactlyOnce.rawValue, "whether a row may count twice after a restore"),
+        .init(
+            "execution.checkpointing.unaligned.enabled", .boolean, default: "false", "barriers may overtake rows; these become part of the checkpoint"
+        ),
+        .init(
+            "execution.checkpointing.aligned-checkpoint-timeout", .duration, default: "0ms",
+            "the age of a checkpoint at which its barriers begin to overtake rows, if they may"),
+        .init(
+            "execution.checkpointing.incremental", .boolean, default: "true",
+            "checkpoints refer to what earlier ones wrote and has not changed since"),
         .init(
             "execution.checkpointing.externalized-checkpoint-retention",
             .oneOf(CheckpointOptions.Retention.allCases.map(\.rawValue)), default: CheckpointOptions.Retention.retainOnCancellation.rawValue,
@@ -87,6 +102,9 @@ extension JobOptions {
         checkpointing.maxConcurrent = configuration.integer("\(prefix).max-concurrent-checkpoints") ?? checkpointing.maxConcurrent
         checkpointing.tolerableFailed = configuration.integer("\(prefix).tolerable-failed-checkpoints") ?? checkpointing.tolerableFailed
         checkpointing.retained = configuration.integer("\(prefix).num-retained") ?? checkpointing.retained
+        checkpointing.mode = configuration.string("\(prefix).mode").flatMap(CheckpointOptions.Mode.init(rawValue:)) ?? checkpointing.mode
+        checkpointing.isUnaligned = configuration.boolean("\(prefix).unaligned.enabled") ?? checkpointing.isUnaligned
+        checkpointing.alignedTimeout = configuration.duration("\(prefix).aligned-checkpoint-timeout") ?? checkpointing.alignedTimeout
         if let retention = configuration.string("\(prefix).externalized-checkpoint-retention") {
             checkpointing.retention = CheckpointOptions.Retention(rawValue: retention) ?? checkpointing.retention
         }

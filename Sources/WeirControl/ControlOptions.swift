@@ -74,6 +74,11 @@ package struct CheckpointOptions: Sendable, Hashable {
         case never = "NO_EXTERNALIZED_CHECKPOINTS"
     }
 
+    package enum Mode: String, Sendable, Hashable, CaseIterable {
+        case exactlyOnce = "EXACTLY_ONCE"
+        case atLeastOnce = "AT_LEAST_ONCE"
+    }
+
     /// `execution.checkpointing.interval`: from one trigger to the next; at least 10 ms. Nil: none but the final one.
     package var interval: Duration? = .seconds(10)
     /// `execution.checkpointing.timeout`: the age at which a checkpoint is aborted; at least 10 ms.
@@ -88,6 +93,12 @@ package struct CheckpointOptions: Sendable, Hashable {
     package var retained = 2
     /// `execution.checkpointing.externalized-checkpoint-retention`.
     package var retention = Retention.retainOnCancellation
+    /// `execution.checkpointing.mode`: whether rows may count twice after a restore.
+    package var mode = Mode.exactlyOnce
+    /// `execution.checkpointing.unaligned.enabled`: whether barriers may overtake rows.
+    package var isUnaligned = false
+    /// `execution.checkpointing.aligned-checkpoint-timeout`: the age of a checkpoint at which its barriers begin to overtake rows.
+    package var alignedTimeout = Duration.zero
 
     package init() {}
 
@@ -105,6 +116,13 @@ package struct CheckpointOptions: Sendable, Hashable {
         if maxConcurrent > 1, minPause > .zero {
             problems.append("\(prefix).max-concurrent-checkpoints: must be 1 with a min-pause, since the pause begins when none is in flight")
         }
+        if isUnaligned, mode == .atLeastOnce {
+            problems.append("\(prefix).unaligned.enabled: only with \(prefix).mode EXACTLY_ONCE, since AT_LEAST_ONCE aligns nothing")
+        }
+        if isUnaligned, maxConcurrent > 1 {
+            problems.append("\(prefix).max-concurrent-checkpoints: must be 1 with unaligned.enabled, since a barrier overtakes the one before it")
+        }
+        if alignedTimeout < .zero { problems.append("\(prefix).aligned-checkpoint-timeout: not negative") }
         if tolerableFailed < 0 { problems.append("\(prefix).tolerable-failed-checkpoints: at least 0, not \(tolerableFailed)") }
         if !(1...1000).contains(retained) { problems.append("\(prefix).num-retained: 1 to 1000, not \(retained)") }
         return problems

@@ -151,4 +151,11 @@ final class ChainNode: ControlOutput {
             for port in node.ports { try port.broadcast(.barrier(barrier)) }
         }
     }
+
+    /// Tells what follows of a barrier past whatever is on its way.
+    func announce(_ barrier: Barrier) {
+        visit { node in
+            for port in node.ports { port.announce(barrier) }
+        }
+    }
 }

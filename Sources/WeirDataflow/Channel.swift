@@ -1,3 +1,4 @@
+import Synchronization
 import WeirBase
 
 /// The sending end of a channel from one subtask to another, used by the sender's slot alone.
@@ -10,12 +11,16 @@ package protocol OutputChannel: AnyObject, Sendable {
     ///
     /// - Returns: True if nothing is left.
     func drain() -> Bool
+    /// Tells the receiver of a barrier past everything that is on its way. The barrier itself was pushed before, in order.
+    func announce(_ barrier: Barrier)
 }
 
 /// The receiving end of a channel, used by the receiver's slot alone.
 package protocol InputChannel: AnyObject, Sendable {
     /// - Throws: `JobFailure` if what came cannot be decoded.
     func pop() throws -> StreamElement?
+    /// The newest barrier that the sender announced since the last call.
+    func takeAnnouncement() -> Barrier?
 }
 
 /// A channel between two tasks of one worker.
@@ -23,27 +28,62 @@ package final class LocalChannel: OutputChannel, InputChannel {
     /// Batches on their way; more only adds latency under back pressure.
     package static let capacityDefault = 16
     private let ring: SPSCRing<StreamElement>
+    private let announcement = Announcement()
+    private let consumer: SlotWaker?
 
     /// - Parameters:
     ///   - producer: The sender's slot, `consumer`: the receiver's; both nil if they are the same slot.
     package init(capacity: Int = LocalChannel.capacityDefault, producer: SlotWaker? = nil, consumer: SlotWaker? = nil) {
         ring = SPSCRing(capacity: capacity, producer: producer, consumer: consumer)
+        self.consumer = consumer
     }
 
     package func tryPush(_ element: StreamElement) -> Bool { ring.tryPush(element) }
     package func drain() -> Bool { true }
     package func pop() -> StreamElement? { ring.pop() }
+
+    package func announce(_ barrier: Barrier) {
+        announcement.put(barrier)
+        consumer?.wake()
+    }
+
+    package func takeAnnouncement() -> Barrier? { announcement.take() }
+}
+
+/// The newest barrier that one thread tells another. Looking costs one relaxed load while there is none.
+final class Announcement: Sendable {
+    private let isPresent = Atomic<Bool>(false)
+    private let barrier = Mutex<Barrier?>(nil)
+
+    func put(_ barrier: Barrier) {
+        self.barrier.withLock { $0 = barrier }
+        isPresent.store(true, ordering: .releasing)
+    }
+
+    func take() -> Barrier? {
+        guard isPresent.load(ordering: .acquiring) else { return nil }
+        return barrier.withLock { barrier in
+            isPresent.store(false, ordering: .relaxed)
+            let taken = barrier
+            barrier = nil
+            return taken
+        }
+    }
 }
 
 /// The sending end of a stream of frames to another worker. One slot uses it; frames arrive whole and in order.
 package protocol ByteOutput: AnyObject, Sendable {
     /// Takes a frame if the receiver granted room. After false, the sender's waker is called once there is room.
     func trySend(_ frame: [UInt8]) -> Bool
+    /// Sends a small frame past those that wait for room, without room of its own. A newer one may take the place of one that did not leave yet.
+    func announce(_ frame: [UInt8])
 }
 
 /// The receiving end of a stream of frames from another worker. The receiver's waker is called when a frame came.
 package protocol ByteInput: AnyObject, Sendable {
     func receive() -> [UInt8]?
+    /// The newest frame that was announced since the last call.
+    func takeAnnouncement() -> [UInt8]?
 }
 
 /// The frames of a channel between workers, version 1; all integers little-endian. A frame is a kind and a body:
@@ -67,11 +107,26 @@ package enum ElementFrame {
     }
 
     static func encode(_ element: StreamElement, codec: BatchCodec, into frames: inout FrameQueue) throws {
+        guard case .batch(let batch) = element else { return frames.append(control(element)) }
+        defer { batch.recycle() }
+        var writer = ByteWriter(capacity: 0)
+        swap(&writer, &frames.writer)
+        defer { swap(&writer, &frames.writer) }
+        try encode(batch, codec: codec, writer: &writer) { frames.append($0) }
+    }
+
+    /// Encodes an element and leaves it to its owner.
+    static func copy(_ element: StreamElement, codec: BatchCodec, _ body: ([UInt8]) -> Void) throws {
+        guard case .batch(let batch) = element else { return body(control(element)) }
+        var writer = ByteWriter(capacity: BatchCodec.frameBytesTarget + 64)
+        try encode(batch, codec: codec, writer: &writer, body)
+    }
+
+    /// The frame of an element that is no batch.
+    static func control(_ element: StreamElement) -> [UInt8] {
         var writer = ByteWriter(capacity: 32)
         switch element {
-        case .batch(let batch):
-            try encode(batch, codec: codec, into: &frames)
-            return
+        case .batch: preconditionFailure("a batch is no control element")
         case .watermark(let watermark):
             writer.writeU8(Kind.watermark.rawValue)
             writer.writeI64(watermark)
@@ -86,23 +141,21 @@ package enum ElementFrame {
         case .endOfData:
             writer.writeU8(Kind.endOfData.rawValue)
         }
-        frames.append(writer.finish())
+        return writer.finish()
     }
 
-    /// Encodes a batch and recycles it.
-    private static func encode(_ batch: AnyBatch, codec: BatchCodec, into frames: inout FrameQueue) throws {
-        defer { batch.recycle() }
+    private static func encode(_ batch: AnyBatch, codec: BatchCodec, writer: inout ByteWriter, _ body: ([UInt8]) -> Void) throws {
         var row = 0
         while row < batch.count {
-            frames.writer.removeAll()
-            frames.writer.writeU8(Kind.batch.rawValue)
-            row = codec.encode(batch, from: row, into: &frames.writer, limit: BatchCodec.frameBytesTarget)
-            guard frames.writer.count <= BatchCodec.rowBytesMax else {
+            writer.removeAll()
+            writer.writeU8(Kind.batch.rawValue)
+            row = codec.encode(batch, from: row, into: &writer, limit: BatchCodec.frameBytesTarget)
+            guard writer.count <= BatchCodec.rowBytesMax else {
                 throw JobFailure(
                     domain: .user, recovery: .fail,
-                    message: "a row of \(frames.writer.count) bytes is larger than the \(BatchCodec.rowBytesMax) that a channel carries")
+                    message: "a row of \(writer.count) bytes is larger than the \(BatchCodec.rowBytesMax) that a channel carries")
             }
-            frames.append(frames.writer.finish())
+            body(writer.finish())
         }
     }
 
@@ -161,6 +214,8 @@ package final class RemoteOutputChannel: OutputChannel, @unchecked Sendable {  /
         return true
     }
 
+    package func announce(_ barrier: Barrier) { output.announce(ElementFrame.control(.barrier(barrier))) }
+
     package func drain() -> Bool {
         while let frame = frames.first {
             guard output.trySend(frame) else { return false }
@@ -191,6 +246,12 @@ package final class RemoteInputChannel: InputChannel, @unchecked Sendable {  // 
             throw JobFailure(domain: .system, recovery: .restart, message: "a damaged frame of \(frame.count) bytes came in", cause: "\(error)")
         }
     }
+
+    package func takeAnnouncement() -> Barrier? {
+        // Whatever else an announcement is, the barrier comes in order all the same.
+        guard let frame = input.takeAnnouncement(), case .barrier(let barrier)? = try? ElementFrame.decode(frame, codec: codec) else { return nil }
+        return barrier
+    }
 }
 
 /// A queue in an array: appends at the end, takes from the front, keeps its memory.
@@ -203,6 +264,13 @@ struct FIFO<Element> {
     var first: Element? { isEmpty ? nil : elements[head] }
 
     mutating func append(_ element: Element) { elements.append(element) }
+
+    /// Lends every element, the first first.
+    func forEach(_ body: (Element) throws -> Void) rethrows {
+        for index in head..<elements.count {
+            if let element = elements[index] { try body(element) }
+        }
+    }
 
     mutating func popFirst() -> Element? {
         guard !isEmpty else { return nil }

@@ -9,6 +9,9 @@ package enum GateEvent {
     case status(idle: Bool)
     /// The barrier came on every channel: what was delivered belongs to its checkpoint, what follows does not.
     case barrier(Barrier)
+    /// The barrier overtook what the channels have in flight. What was delivered belongs to the checkpoint; what was not, and was sent before
+    /// the barrier, is in the state, which is fulfilled once the barrier came on every channel.
+    case overtakingBarrier(Barrier, inFlight: DeferredState)
     /// The alignment of a checkpoint was given up because a newer barrier came.
     case alignmentCanceled(CheckpointID)
     /// The data of all channels has ended.
@@ -18,39 +21,60 @@ package enum GateEvent {
 /// The receiving side of a task: all channels of all its edges.
 ///
 /// **Alignment.** After a channel's barrier the channel is held back until the barrier came on all others, so that no row behind the barrier
-/// gets into the snapshot. A channel whose data has ended counts as aligned: nothing more can come from it. A newer barrier cancels an older
-/// alignment; barriers of checkpoints that were begun, canceled or aborted before are dropped.
+/// gets into the snapshot; unless the job is satisfied with rows that come at least once. A channel whose data has ended counts as aligned:
+/// nothing more can come from it. A newer barrier cancels an older alignment; barriers of checkpoints that were begun, canceled or aborted
+/// before are dropped. Where barriers may overtake rows: see `InputGate+Overtaking.swift`.
 ///
 /// **Watermarks.** The gate's watermark is the lowest of the channels that are not idle, and never goes back. `Int64.max` is not passed on: it
 /// is the end of data, which is an event of its own.
 package struct InputGate {
-    private struct Channel {
+    struct Channel {
         let channel: any InputChannel
         let input: Int
+        /// Nil where barriers must not overtake its rows.
+        let origin: ChannelOrigin?
         var watermark = Int64.min
         var isIdle = false
-        /// Behind the barrier of the alignment under way.
-        var isHeldBack = false
+        /// The barrier of the alignment under way came.
+        var isAligned = false
         var hasEnded = false
+        /// Taken from the channel, or restored, and not yet handed out: in front of what the channel has.
+        var queue = FIFO<StreamElement>()
+        /// How many of the queue are restored ones, which are in front.
+        var restored = 0
+        /// The newest barrier that the sender announced.
+        var announced: UInt64 = 0
     }
 
-    private var channels: [Channel]
+    var channels: [Channel]
+    let mode: BarrierAlignment
     /// Where the next look around begins.
     private var turn = 0
-    private var events = FIFO<GateEvent>()
-    private var alignment: (barrier: Barrier, missing: Int)?
+    var events = FIFO<GateEvent>()
+    var alignment: (barrier: Barrier, missing: Int)?
+    var recording: ChannelRecording?
+    /// Restored elements that were not handed out. They come before anything new: rows of a key must keep their order.
+    var restoredCount = 0
     /// No checkpoint up to this one is of interest any more.
-    private var closedUpTo: UInt64 = 0
+    var closedUpTo: UInt64 = 0
     /// Checkpoints above ``closedUpTo`` that were aborted before their barrier came.
-    private var aborted: Set<UInt64> = []
+    var aborted: Set<UInt64> = []
     private var watermark = Int64.min
     private var isIdle = false
     private var open: Int
+    /// Whether barriers may overtake the rows of every channel.
+    let canOvertake: Bool
 
     /// - Parameter channels: Each with the input of the operator that its rows belong to.
-    package init(_ channels: [(channel: any InputChannel, input: Int)]) {
-        self.channels = channels.map { Channel(channel: $0.channel, input: $0.input) }
+    package init(_ channels: [(channel: any InputChannel, input: Int)], mode: BarrierAlignment = .aligned) {
+        self.init(channels.map { (channel: $0.channel, input: $0.input, origin: nil) }, mode: mode)
+    }
+
+    init(_ channels: [(channel: any InputChannel, input: Int, origin: ChannelOrigin?)], mode: BarrierAlignment) {
+        self.channels = channels.map { Channel(channel: $0.channel, input: $0.input, origin: $0.origin) }
+        self.mode = mode
         open = channels.count
+        canOvertake = mode.overtakesAfter != nil && !channels.isEmpty && channels.allSatisfy { $0.origin != nil }
     }
 
     package var hasEnded: Bool { open == 0 && events.isEmpty }
@@ -67,8 +91,8 @@ package struct InputGate {
             let index = turn
             turn = index + 1 == channels.count ? 0 : index + 1
             looked += 1
-            if channels[index].isHeldBack { continue }
-            guard let element = try channels[index].channel.pop() else { continue }
+            if channels[index].isAligned, mode != .atLeastOnce { continue }
+            guard let element = try take(index) else { continue }
             if case .batch(let batch) = element {
                 return .batch(batch, input: channels[index].input)
             }
@@ -79,8 +103,24 @@ package struct InputGate {
         return nil
     }
 
+    /// An event that is known already.
+    mutating func takeEvent() -> GateEvent? { events.popFirst() }
+
+    private mutating func take(_ index: Int) throws -> StreamElement? {
+        if restoredCount > 0 {
+            guard channels[index].restored > 0 else { return nil }
+            channels[index].restored -= 1
+            restoredCount -= 1
+        }
+        if let element = channels[index].queue.popFirst() { return element }
+        guard let element = try channels[index].channel.pop() else { return nil }
+        if recording != nil { try record(element, from: index) }
+        return element
+    }
+
     /// The checkpoint is not wanted any more: its barriers hold nothing back.
     package mutating func abort(_ checkpoint: CheckpointID) {
+        cancelRecording(upTo: checkpoint.rawValue, because: "the checkpoint was aborted", only: true)
         if let alignment, alignment.barrier.checkpoint == checkpoint.rawValue {
             closedUpTo = checkpoint.rawValue
             release()
@@ -117,7 +157,7 @@ package struct InputGate {
         } else {
             updateTime()
         }
-        guard var alignment, !channels[index].isHeldBack else { return }
+        guard var alignment, !channels[index].isAligned else { return }
         alignment.missing -= 1
         self.alignment = alignment
         completeIfAligned()
@@ -153,12 +193,13 @@ package struct InputGate {
         events.append(.watermark(highest))
     }
 
+    func isWanted(_ checkpoint: UInt64) -> Bool { checkpoint > closedUpTo && !aborted.contains(checkpoint) }
+
     private mutating func handle(_ barrier: Barrier, from index: Int) {
-        guard barrier.checkpoint > closedUpTo, !aborted.contains(barrier.checkpoint) else { return }
+        guard isWanted(barrier.checkpoint) else { return }
         if let current = alignment?.barrier.checkpoint, current != barrier.checkpoint {
             guard barrier.checkpoint > current else { return }
-            release()
-            events.append(.alignmentCanceled(CheckpointID(current)))
+            cancelAlignment()
         }
         if alignment == nil {
             closedUpTo = barrier.checkpoint - 1
@@ -166,10 +207,16 @@ package struct InputGate {
             alignment = (barrier, missing: open)
         }
         // From an ended channel the barrier was not waited for, but it may be the first.
-        guard !channels[index].isHeldBack else { return }
-        channels[index].isHeldBack = true
+        guard !channels[index].isAligned else { return }
+        channels[index].isAligned = true
         if !channels[index].hasEnded { alignment?.missing -= 1 }
         completeIfAligned()
+    }
+
+    mutating func cancelAlignment() {
+        guard let current = alignment?.barrier.id else { return }
+        release()
+        events.append(.alignmentCanceled(current))
     }
 
     private mutating func completeIfAligned() {
@@ -179,8 +226,8 @@ package struct InputGate {
         events.append(.barrier(alignment.barrier))
     }
 
-    private mutating func release() {
+    mutating func release() {
         alignment = nil
-        for index in channels.indices { channels[index].isHeldBack = false }
+        for index in channels.indices { channels[index].isAligned = false }
     }
 }

@@ -28,6 +28,9 @@ package final class CancellationFlag: Sendable {
 
 /// What an operator knows about its place and can ask of its task. Used on the slot's thread only, save ``waker`` and ``cancellation``.
 public final class OperatorContext {
+    package let job: JobID
+    /// The execution attempt of the job, greater with each restart.
+    package let epoch: Epoch
     package let operatorID: OperatorID
     public let operatorName: String
     /// In `0..<parallelism`.
@@ -61,8 +64,10 @@ public final class OperatorContext {
     package init(
         operatorID: OperatorID, operatorName: String, subtask: Int, parallelism: Int, maxParallelism: Int, keyGroups: Range<Int>,
         isRestored: Bool, waker: any Waker, clock: any WeirClock, settings: [String: String] = [:],
-        cancellation: CancellationFlag = CancellationFlag()
+        cancellation: CancellationFlag = CancellationFlag(), job: JobID = JobID(high: 0, low: 0), epoch: Epoch = Epoch(1)
     ) {
+        self.job = job
+        self.epoch = epoch
         self.operatorID = operatorID
         self.operatorName = operatorName
         self.subtask = subtask

@@ -38,6 +38,11 @@ public final class OutputPort {
         for channel in channels.indices { try send(element, to: channel) }
     }
 
+    /// Tells all subtasks of a barrier past whatever is on its way to them.
+    func announce(_ barrier: Barrier) {
+        for channel in channels { channel.announce(barrier) }
+    }
+
     private func send(_ element: StreamElement, to channel: Int) throws {
         if waiting[channel].isEmpty, try channels[channel].tryPush(element) {
             if !hasBacklog, !channels[channel].drain() { hasBacklog = true }

@@ -2,8 +2,15 @@ package import WeirBase
 
 /// Keyed state of one name as it was at a barrier. Captured on the slot's thread, encoded on another one.
 package protocol KeyedStatePart: Sendable {
-    /// Writes the whole part. Called once, off the slot's thread, while the table goes on changing.
+    /// Writes the whole part. Called off the slot's thread, while the table goes on changing.
     func encode(into writer: inout ByteWriter)
+
+    /// Lends the part piece by piece. What the pieces write, one behind the other, is a whole part, not always that of ``encode(into:)``.
+    func forEachPiece(_ body: (StatePiece) -> Void)
+}
+
+extension KeyedStatePart {
+    package func forEachPiece(_ body: (StatePiece) -> Void) { body(StatePiece(version: nil, bytes: 0) { encode(into: &$0) }) }
 }
 
 /// A part that is bytes already.
@@ -85,6 +92,18 @@ package struct TaskSnapshot: Sendable {
     package init(checkpoint: CheckpointID, operators: [OperatorSnapshot]) {
         self.checkpoint = checkpoint
         self.operators = operators
+    }
+
+    /// With the rows in flight to the task, which become a list state of its first operator.
+    func adding(inFlight state: DeferredState) -> TaskSnapshot {
+        guard let head = operators.first else { return self }
+        let withRows = OperatorSnapshot(
+            operatorID: head.operatorID, keyed: head.keyed, operatorState: head.operatorState,
+            deferred: head.deferred.merging([ChannelState.listName: state]) { _, new in new })
+        var snapshot = TaskSnapshot(checkpoint: checkpoint, operators: [withRows] + operators.dropFirst())
+        snapshot.alignment = alignment
+        snapshot.capture = capture
+        return snapshot
     }
 }
 

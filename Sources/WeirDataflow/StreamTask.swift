@@ -75,6 +75,13 @@ package final class StreamTask {
     private let environment: SlotEnvironment
     private let listener: any SlotListener
     private var gate: InputGate
+    private let alignment: BarrierAlignment
+    /// The last barrier passed whose announcement is still to come, unless its checkpoint ends before.
+    private var unannounced: Barrier?
+    /// Until when the task takes no rows, so that those that a barrier overtook are known soon.
+    private var emptyingUntil: Instant?
+    private static let emptyingMax = Duration.milliseconds(20)
+    private let restoreChannels: ChannelRestore?
 
     /// The last barrier passed: older ones are of no interest.
     private var lastCheckpoint: UInt64 = 0
@@ -101,7 +108,9 @@ package final class StreamTask {
     package init(plan: TaskPlan, environment: SlotEnvironment, listener: any SlotListener) throws {
         var builder = try TaskBuilder(plan: plan, environment: environment)
         head = try builder.makeChain()
-        gate = try builder.makeGate()
+        alignment = try BarrierAlignment(settings: plan.settings)
+        gate = try builder.makeGate(alignment)
+        restoreChannels = plan.restore.map { _ in builder.makeChannelRestore() }
         ports = builder.ports
         source = head.operation as? AnySource
         guard (source == nil) != plan.inputs.isEmpty else {
@@ -127,6 +136,7 @@ package final class StreamTask {
                 if let state = restore?[node.operatorID] { try operation.restore(from: state) }
             }
         }
+        try restoreChannels?.restore(&gate)
         for node in nodes.reversed() { try node.call { try $0.start() } }
         change(to: .running)
     }
@@ -168,10 +178,8 @@ package final class StreamTask {
 
     private func work(now: Instant) throws -> Bool {
         if isCanceling { return settle() }
-        var progress = false
-        for port in ports where port.isBlocked {
-            if try port.drain() { progress = true }
-        }
+        if try overtake(now: now) { return true }
+        let progress = try drainPorts()
         wasBlocked = isBlocked
         if wasBlocked { return progress }
         isHeld = try !areReady()
@@ -247,6 +255,11 @@ package final class StreamTask {
         let next = try gate.next()
         if gate.isAligning, aligningSince == nil { aligningSince = environment.clock.now }
         guard let event = next else { return false }
+        try handle(event)
+        return true
+    }
+
+    private func handle(_ event: GateEvent) throws {
         switch event {
         case .batch(let batch, let input):
             metrics.rowsIn.add(batch.count)
@@ -256,12 +269,12 @@ package final class StreamTask {
             try head.receiveWatermark(watermark)
         case .status(let idle): try head.receiveStatus(idle: idle)
         case .barrier(let barrier): try pass(barrier)
+        case .overtakingBarrier(let barrier, let inFlight): try pass(barrier, inFlight: inFlight)
         case .alignmentCanceled(let checkpoint):
             aligningSince = nil
             listener.checkpointDeclined(attempt, checkpoint: checkpoint, reason: "a newer barrier came before all of its barriers")
         case .endOfData: try finish()
         }
-        return true
     }
 
     private func finish() throws {
@@ -280,7 +293,8 @@ package final class StreamTask {
 
     // MARK: Checkpoints
 
-    private func pass(_ barrier: Barrier) throws {
+    /// - Parameter inFlight: The rows that the barrier overtook, once they are all known.
+    private func pass(_ barrier: Barrier, inFlight: DeferredState? = nil) throws {
         lastCheckpoint = barrier.checkpoint
         let started = environment.clock.now
         var captured = try head.capture(at: barrier)
@@ -289,9 +303,48 @@ package final class StreamTask {
         captured.alignment = aligningSince?.duration(to: started) ?? .zero
         aligningSince = nil
         if barrier.flags.contains(.stop) { stoppedBy = barrier.checkpoint }
+        // What follows must overtake, too: a barrier that waited once in a full channel waits in each behind it.
+        if inFlight != nil || alignment.overtakes(barrier, wallTime: environment.clock.wallTime.milliseconds) {
+            head.announce(barrier)
+            unannounced = nil
+        } else if alignment.overtakingBegins(barrier) != nil {
+            unannounced = barrier
+        }
         unflushedSince = nil
         if hasEnded, finalCheckpoint == nil { finalCheckpoint = barrier.checkpoint }
-        listener.snapshotTaken(attempt, barrier: barrier, snapshot: captured)
+        listener.snapshotTaken(attempt, barrier: barrier, snapshot: inFlight.map(captured.adding(inFlight:)) ?? captured)
+    }
+
+    /// Takes and passes on a barrier that overtakes rows, whether the task can go on otherwise or not.
+    ///
+    /// - Returns: Whether there was one, or the task should do nothing else yet.
+    private func overtake(now: Instant) throws -> Bool {
+        guard alignment.overtakesAfter != nil else { return false }
+        let wallTime = gate.isAligning || unannounced != nil ? environment.clock.wallTime.milliseconds : 0
+        if let barrier = unannounced, alignment.overtakes(barrier, wallTime: wallTime) {
+            unannounced = nil
+            head.announce(barrier)
+        }
+        guard try gate.lookOut(wallTime: wallTime) else {
+            // What the senders had waiting comes within a moment, now that there is room; a batch of a slow operator would take longer.
+            guard let until = emptyingUntil, gate.isEmptying, now < until else {
+                emptyingUntil = nil
+                return false
+            }
+            _ = try drainPorts()
+            return true
+        }
+        emptyingUntil = now.advanced(by: Self.emptyingMax)
+        while let event = gate.takeEvent() { try handle(event) }
+        return true
+    }
+
+    private func drainPorts() throws -> Bool {
+        var progress = false
+        for port in ports where port.isBlocked {
+            if try port.drain() { progress = true }
+        }
+        return progress
     }
 
     /// Starts a checkpoint at a source.
@@ -313,17 +366,23 @@ package final class StreamTask {
     }
 
     package func checkpointCompleted(_ checkpoint: CheckpointID) throws {
+        forgetAnnouncement(of: checkpoint)
         try head.visit { node in try node.call { try $0.checkpointCompleted(checkpoint.rawValue) } }
         if state == .finishing, let finalCheckpoint, checkpoint.rawValue >= finalCheckpoint { change(to: .finished) }
     }
 
     package func checkpointAborted(_ checkpoint: CheckpointID) throws {
+        forgetAnnouncement(of: checkpoint)
         if source == nil {
             gate.abort(checkpoint)
             if !gate.isAligning { aligningSince = nil }
         }
         if stoppedBy == checkpoint.rawValue { stoppedBy = nil }
         try head.visit { node in try node.call { try $0.checkpointAborted(checkpoint.rawValue) } }
+    }
+
+    private func forgetAnnouncement(of checkpoint: CheckpointID) {
+        if let barrier = unannounced, barrier.checkpoint <= checkpoint.rawValue { unannounced = nil }
     }
 
     // MARK: The end
@@ -369,13 +428,17 @@ package final class StreamTask {
 
     /// Closes the operators, the head first. The task is not used afterwards.
     package func close() {
+        gate.cancelRecording(upTo: .max, because: "the task has ended")
         head.visit { $0.operation?.close() }
     }
 
     /// When the task wants to run again though nothing comes in: nil for never.
     package func nextDeadline(now: Instant) -> Instant? {
-        guard !isBlocked, !isHeld, !isOver, !isCanceling else { return nil }
+        guard !isCanceling else { return nil }
+        let overtaking = overtakingDeadline(now: now)
+        guard !isBlocked, !isHeld, !isOver else { return overtaking }
         var deadline = stoppedBy == nil ? wakeSourceAt : nil
+        if let overtaking { deadline = min(deadline ?? overtaking, overtaking) }
         var callBack = Int64.max
         head.visit { callBack = min(callBack, $0.context.callBackAt) }
         if callBack < .max {
@@ -384,5 +447,11 @@ package final class StreamTask {
             deadline = min(deadline ?? time, time)
         }
         return deadline
+    }
+
+    /// When a barrier begins to overtake rows.
+    private func overtakingDeadline(now: Instant) -> Instant? {
+        guard let begins = [gate.overtakingBegins, unannounced.flatMap(alignment.overtakingBegins)].compactMap({ $0 }).min() else { return nil }
+        return now.advanced(by: .milliseconds(max(0, begins &- environment.clock.wallTime.milliseconds)))
     }
 }

@@ -51,6 +51,7 @@ package struct TaskPlan: Sendable {
         }
     }
 
+    package let job: JobID
     package let attempt: TaskAttempt
     package let graph: JobGraph
     /// In the order of `graph.edges`.
@@ -64,9 +65,10 @@ package struct TaskPlan: Sendable {
     package let settings: [String: String]
 
     package init(
-        attempt: TaskAttempt, graph: JobGraph, inputs: [Input], outputs: [Output], isCheckpointed: Bool, restore: [OperatorID: RestoredState]? = nil,
-        settings: [String: String] = [:]
+        job: JobID = JobID(high: 0, low: 0), attempt: TaskAttempt, graph: JobGraph, inputs: [Input], outputs: [Output], isCheckpointed: Bool,
+        restore: [OperatorID: RestoredState]? = nil, settings: [String: String] = [:]
     ) {
+        self.job = job
         self.attempt = attempt
         self.graph = graph
         self.inputs = inputs
@@ -149,7 +151,7 @@ struct TaskBuilder {
             maxParallelism: plan.graph.maxParallelism,
             keyGroups: KeyGroups.range(subtask: subtask, parallelism: vertex.parallelism, maxParallelism: plan.graph.maxParallelism),
             isRestored: plan.restore?[node.operatorID] != nil, waker: environment.waker, clock: environment.clock, settings: plan.settings,
-            cancellation: cancellation)
+            cancellation: cancellation, job: plan.job, epoch: plan.attempt.epoch)
         context.alignment = environment.alignment
         let chained = ChainNode(
             nodeID: node.id, name: node.name, operatorID: node.operatorID, context: context, taskManager: environment.taskManager)
@@ -208,21 +210,36 @@ struct TaskBuilder {
         return codec
     }
 
-    mutating func makeGate() throws -> InputGate {
-        var channels: [(channel: any InputChannel, input: Int)] = []
+    mutating func makeGate(_ mode: BarrierAlignment) throws -> InputGate {
+        var channels: [(channel: any InputChannel, input: Int, origin: ChannelOrigin?)] = []
         for input in plan.inputs {
-            for end in input.channels {
+            let sender = try factory(input.edge.fromNode)
+            for (position, end) in input.channels.enumerated() {
+                let origin = origin(of: input.edge, channel: position, codec: sender.codec)
                 switch end {
-                case .local(let channel): channels.append((channel, Int(input.edge.input)))
+                case .local(let channel): channels.append((channel, Int(input.edge.input), origin))
                 case .remote(let bytes):
-                    let channel = RemoteInputChannel(input: bytes, codec: try codec(try factory(input.edge.fromNode), of: input.edge))
+                    let channel = RemoteInputChannel(input: bytes, codec: try codec(sender, of: input.edge))
                     remoteInputs.append(channel)
-                    channels.append((channel, Int(input.edge.input)))
+                    channels.append((channel, Int(input.edge.input), origin))
                 }
             }
         }
-        return InputGate(channels)
+        return InputGate(channels, mode: mode)
     }
+
+    /// Nil where no barrier may overtake the rows: those without a binary coding cannot be kept, and those of a broadcast edge, of which each
+    /// receiver has seen others when the barrier overtakes them, could not be given to another number of receivers.
+    private func origin(of edge: JobEdge, channel: Int, codec: BatchCodec?) -> ChannelOrigin? {
+        guard edge.partitioner != .broadcast, let codec, let sender = plan.graph.vertex(edge.from),
+            let node = sender.nodes.first(where: { $0.id == edge.fromNode })
+        else { return nil }
+        return ChannelOrigin(
+            sender: node.operatorID, input: edge.input, from: edge.partitioner == .forward ? subtask : channel,
+            fromParallelism: sender.parallelism, to: subtask, toParallelism: vertex.parallelism, codec: codec)
+    }
+
+    func makeChannelRestore() -> ChannelRestore { ChannelRestore(plan: plan, vertex: vertex, operators: environment.operators) }
 }
 
 extension ChainNode {

@@ -9,7 +9,19 @@ public protocol Waker: Sendable {
 /// The waker of one slot: passes calls on only while the slot's thread is parked, or about to park.
 ///
 /// The thread calls ``prepareToPark()``, looks for work once more, and parks only if there was none. Whoever publishes work calls
-/// ``wake()`` after publishing. One of the two sees the other (both sides have a full fence between their write and their read).
+/// ``wake()`` after publishing.
+///
+/// Why no wake-up is lost. Each side writes and then reads what the other one writes, as in Dekker's algorithm: the thread writes `parked`
+/// and reads the work, the other writes the work and reads `parked`. Release and acquire would let both reads be early, and both miss (x86 does
+/// that: a load overtakes an older store). So there is a sequentially consistent fence between write and read on both sides; one of two such
+/// fences is the first, and what is written before it is seen by what is read behind the other.
+///
+/// - The waker's fence is the first: the thread's last look finds the work.
+/// - The thread's is the first: the waker sees `parked`, and exactly one waker gets it by the exchange and wakes the thread. Another one that finds
+///   it taken, or reset by ``unpark()``, has read a value older than what the thread writes at its *next* park; so its fence comes before
+///   the one there, and the last look there finds its work. The thread comes to that look, since it is awake or being woken.
+///
+/// The thread's own waker must remember a call that comes before the thread sleeps, as a futex word or a semaphore does.
 package final class SlotWaker: Waker {
     private let parked = Atomic<Bool>(false)
     private let thread: any Waker

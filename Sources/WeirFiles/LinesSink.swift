@@ -7,17 +7,22 @@ public import WeirStreams
 struct LinesSinkSettings: Sendable {
     var directory: String
     var bufferBytes = ByteCount(bytes: 1 << 20)
+    var rollBytes = ByteCount(bytes: 64 << 20)
+    var rollInterval = Duration.seconds(60)
 }
 
 /// Writes lines to files, each row exactly once: what `.lines(_:format:)` makes.
 ///
 ///     .sink(to: .lines("/data/counts", format: .json(WordCount.self)), uid: "counts")
 ///
-/// Each subtask writes `part-<subtask>` in the directory, which is made if it is not there. At the barrier of a checkpoint everything is
-/// written through to the disk, and the files' lengths go into the checkpoint; a restore cuts the files back to them, and removes part files
-/// that the checkpoint does not know. Readers that must not see rows of checkpoints to come read when the job has ended.
+/// Each subtask writes files of the directory, which is made if it is not there, one after the other. A file is closed at the first
+/// barrier at which it is large (``rollBytes(_:)``) or old (``rollInterval(_:)``) enough, at a savepoint, and at the end of the job. Once that
+/// checkpoint is complete it is published as `part-<subtask>-<sequence>-<job>-<epoch>`, and does not change any more; until then its name begins
+/// with a dot. Reading every file `part-*` gives each row once, except while a job is restored from a checkpoint older than
+/// its last. The names and the recovery are described in `proto-docs/files.md`.
 ///
-/// - Important: A job that starts without a checkpoint empties the part files of the directory: they are the output of a run before.
+/// - Important: A job that starts without a checkpoint removes the part files of the directory: they are the output of a run before. No two
+///   jobs may write to one directory at a time. Files may be taken away once they are published and a further checkpoint has completed.
 public struct LinesSink<Format: SerializationSchema>: StreamSinkDescriptor {
     public typealias Row = Format.Row
 
@@ -55,11 +60,29 @@ public struct LinesSink<Format: SerializationSchema>: StreamSinkDescriptor {
         return copy
     }
 
+    /// The length from which a file is closed at the next barrier; 64 MiB if nothing is said. A recovery copies at most this much a subtask.
+    public func rollBytes(_ bytes: ByteCount) -> Self {
+        var copy = self
+        copy.settings.rollBytes = bytes
+        return copy
+    }
+
+    /// The age from which a file is closed at the next barrier; 60 s if nothing is said. With zero every checkpoint publishes its rows.
+    public func rollInterval(_ interval: Duration) -> Self {
+        var copy = self
+        copy.settings.rollInterval = interval
+        return copy
+    }
+
     public func validate() throws {
         var problems: [String] = []
         if settings.directory.isEmpty { problems.append("a sink of lines needs a directory") }
         if settings.bufferBytes.bytes < 1 || settings.bufferBytes.bytes > 1 << 30 {
             problems.append("bufferBytes of a sink of lines is \(settings.bufferBytes.bytes); it must be 1 byte to 1 GiB")
+        }
+        if settings.rollBytes.bytes < 1 { problems.append("rollBytes of a sink of lines is \(settings.rollBytes.bytes); it must be at least 1 byte") }
+        if settings.rollInterval < .zero {
+            problems.append("rollInterval of a sink of lines is \(settings.rollInterval); it must not be below zero")
         }
         if !problems.isEmpty { throw ConfigurationError(problems) }
     }
@@ -68,7 +91,7 @@ public struct LinesSink<Format: SerializationSchema>: StreamSinkDescriptor {
 }
 
 extension StreamSinkDescriptor {
-    /// Writes lines to the files `part-<subtask>` of a directory, each row exactly once. See ``LinesSink``.
+    /// Writes lines to the files `part-…` of a directory, each row exactly once. See ``LinesSink``.
     @inlinable
     @inline(__always)
     public static func lines<Format: SerializationSchema>(_ directory: String, format: Format) -> LinesSink<Format>
@@ -89,7 +112,7 @@ typealias LinesWrite<Row: Sendable> = @Sendable (Batch<Row>, _ buffer: inout Byt
 
 /// One subtask of a sink of lines.
 final class LinesSinkOperator<Row: Sendable>: AnyOperator {
-    private let file: PartFile
+    private let files: PartFiles
     private let prepare: @Sendable () throws -> Void
     private let writeRows: LinesWrite<Row>
     private var buffer: ByteWriter
@@ -97,7 +120,7 @@ final class LinesSinkOperator<Row: Sendable>: AnyOperator {
     private var context: OperatorContext?
 
     init(settings: LinesSinkSettings, prepare: @escaping @Sendable () throws -> Void, write: @escaping LinesWrite<Row>) {
-        file = PartFile(directory: settings.directory)
+        files = PartFiles(settings: settings)
         self.prepare = prepare
         writeRows = write
         bufferBytes = settings.bufferBytes.bytes
@@ -106,12 +129,12 @@ final class LinesSinkOperator<Row: Sendable>: AnyOperator {
 
     override func open(_ context: OperatorContext) throws { self.context = context }
 
-    override func restore(from state: RestoredState) throws { try file.restore(from: state) }
+    override func restore(from state: RestoredState) throws { try files.restore(from: state) }
 
     override func start() throws {
         guard let context else { return }
         try prepare()
-        try file.open(context)
+        try files.open(context)
     }
 
     override func process(_ batch: AnyBatch, input: Int) throws {
@@ -122,19 +145,21 @@ final class LinesSinkOperator<Row: Sendable>: AnyOperator {
     }
 
     private func write() throws {
-        try buffer.withBytes { try file.write($0) }
+        try buffer.withBytes { try files.write($0) }
         buffer.removeAll()
     }
 
     override func snapshot(into builder: SnapshotBuilder) throws {
         try write()
-        try file.snapshot(into: builder)
+        try files.snapshot(into: builder)
     }
 
     override func endOfInput() throws {
         try write()
-        try file.synchronize()
+        files.endOfInput()
     }
 
-    override func close() { file.close() }
+    override func checkpointCompleted(_ checkpoint: UInt64) throws { try files.checkpointCompleted(checkpoint) }
+
+    override func close() { files.close() }
 }

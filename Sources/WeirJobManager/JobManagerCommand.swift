@@ -1,4 +1,5 @@
 package import ArgumentParser
+internal import CWeirProcess
 @preconcurrency internal import Glibc
 internal import Logging
 internal import WeirBase
@@ -12,6 +13,8 @@ package struct JobManagerCommand: ParsableCommand {
     @Option(help: ArgumentHelp("A YAML file of settings; default: weir.yaml in $WEIR_CONF_DIR.", valueName: "file")) var config: String?
     @Option(name: .customShort("D"), help: ArgumentHelp("A setting, key=value; wins over file and environment.", valueName: "key=value"))
     var define: [String] = []
+
+    @Flag(help: "End when standard input does too: for programs that start a jobmanager and may die.") var untilStdinEnds = false
 
     package init() {}
 
@@ -43,6 +46,7 @@ package struct JobManagerCommand: ParsableCommand {
         }
         let host = configuration.string("jobmanager.bind-host") ?? ""
         print("jobmanager ready: listening on \(host):\(jobManager.port), storage in \(jobManager.storageDirectory)")
+        guard !untilStdinEnds || weir_end_with_standard_input() == 0 else { throw ExitCode(1) }
         var received: Int32 = 0
         sigwait(&signals, &received)
         print("jobmanager stops")

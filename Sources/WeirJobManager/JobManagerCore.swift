@@ -206,8 +206,9 @@ package final class JobManagerCore: @unchecked Sendable {  // Guarded by the loo
         let message = plan.wire(
             for: worker, graph: [UInt8](record.submission.graph), graphHash: record.graph.hash,
             checkpointDirectory: jobStore.checkpointRoot,
-            // What the cluster says of Kafka holds for every job that says nothing else.
-            options: configuration.settings(below: "kafka.").merging(record.submission.options) { _, job in job })
+            // What the cluster says of these holds for every job that says nothing else.
+            options: ["kafka.", "execution.checkpointing.", "taskmanager.memory.managed."].map { configuration.settings(below: $0) }
+                .reduce(into: [:]) { $0.merge($1) { first, _ in first } }.merging(record.submission.options) { _, job in job })
         workers[worker]?.peer.request(.deploy, encoded(message)) { [weak self] result in
             guard case .failure(let failure) = result, let self else { return }
             // The worker could not even begin: every one of its tasks has failed.

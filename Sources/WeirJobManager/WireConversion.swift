@@ -127,7 +127,6 @@ extension DeploymentPlan {
         }
         if let restore {
             message.restoreCheckpoint = restore.checkpoint.rawValue
-            message.restoreShareable = restore.isShareable
             message.restore = restore.vertices.map { vertex in
                 var wire = WireVertexRestore()
                 wire.vertex = vertex.vertex.rawValue

@@ -74,7 +74,14 @@ package struct CheckpointInspection: Sendable {
             origin = file.path
             payload = try CheckpointFile.read(file.path, bytes: file.lengthBytes, crc: file.crc32c, files: files)
         }
-        do throws(DecodingFailure) { return (try TaskStateCodec.decode(payload), payload.count, origin) } catch {
+        let stored = handle.shared.map { StoredState(path: $0.path, bytes: $0.lengthBytes, crc: $0.crc32c) }
+        // Paths are absolute: the directory is not asked.
+        var pieces = SharedPieceReader(storage: CheckpointStorage(directory: "", job: checkpoint.job, files: files), files: stored)
+        do {
+            return (try TaskStateCodec.decode(payload) { try pieces.read($0) }, payload.count, origin)
+        } catch let failure as JobFailure {
+            throw failure
+        } catch {
             throw Assembly.damaged(origin, error)
         }
     }
@@ -111,7 +118,7 @@ package struct CheckpointInspection: Sendable {
             }
         }
 
-        static func damaged(_ origin: String, _ failure: DecodingFailure) -> JobFailure {
+        static func damaged(_ origin: String, _ failure: any Error) -> JobFailure {
             JobFailure(domain: .external, recovery: .fail, message: "the state in \(origin) cannot be used", cause: "\(failure)")
         }
     }

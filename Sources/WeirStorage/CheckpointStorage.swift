@@ -28,8 +28,8 @@ package struct StoredState: Hashable, Sendable {
 /// Every call blocks on the disk: use it on I/O threads. Failures are `external` and name the path.
 package struct CheckpointStorage: Sendable {
     package let jobDirectory: String
-    private let files: any StorageFiles
-    private let retry: StorageRetry
+    let files: any StorageFiles
+    let retry: StorageRetry
 
     /// - Parameter directory: `execution.checkpointing.dir`.
     package init(directory: String, job: JobID, files: any StorageFiles = SystemFiles(), retry: StorageRetry = .standard) {

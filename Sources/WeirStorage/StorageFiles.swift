@@ -40,6 +40,8 @@ package protocol StorageFiles: Sendable {
     /// Flushes a directory's entries, so that a rename in it outlives a crash.
     func syncDirectory(_ path: String) throws(FileFailure)
     func read(_ path: String) throws(FileFailure) -> [UInt8]
+    /// Reads bytes from a place on; fewer where the file ends.
+    func read(_ path: String, offset: Int, count: Int) throws(FileFailure) -> [UInt8]
     /// Names in a directory, sorted, without `.` and `..`.
     func list(_ path: String) throws(FileFailure) -> [String]
     /// Removes a file, or an empty directory; one that is gone is no failure.
@@ -123,6 +125,24 @@ package struct SystemFiles: StorageFiles {
         return bytes
     }
 
+    package func read(_ path: String, offset: Int, count: Int) throws(FileFailure) -> [UInt8] {
+        let file = open(path, O_RDONLY | O_CLOEXEC)
+        guard file >= 0 else { throw FileFailure("open", path, errno) }
+        defer { close(file) }
+        var code: Int32 = 0
+        let bytes = [UInt8](unsafeUninitializedCapacity: count) { buffer, done in
+            while done < count {
+                let got = pread(file, buffer.baseAddress! + done, count - done, off_t(offset + done))
+                if got < 0, errno == EINTR { continue }
+                if got < 0 { code = errno }
+                guard got > 0 else { return }
+                done += got
+            }
+        }
+        guard code == 0 else { throw FileFailure("read", path, code) }
+        return bytes
+    }
+
     package func list(_ path: String) throws(FileFailure) -> [String] {
         guard let directory = opendir(path) else { throw FileFailure("list", path, errno) }
         defer { closedir(directory) }
@@ -155,6 +175,11 @@ package struct SystemFiles: StorageFiles {
 }
 
 extension StorageFiles {
+    /// For files that can only be read whole.
+    package func read(_ path: String, offset: Int, count: Int) throws(FileFailure) -> [UInt8] {
+        Array(try read(path).dropFirst(offset).prefix(count))
+    }
+
     /// What is appended to a name while its file is not whole.
     package static var temporarySuffix: String { ".tmp" }
 

@@ -14,6 +14,10 @@ public struct CheckpointOverrides: Sendable, Equatable {
     public var failuresTolerated: Int?
     /// How many completed ones are kept (`execution.checkpointing.num-retained`).
     public var retained: Int?
+    /// Whether barriers may overtake rows, which then become part of the checkpoint (`execution.checkpointing.unaligned.enabled`).
+    public var isUnaligned: Bool?
+    /// The age of a checkpoint at which its barriers begin to overtake rows, if they may (`execution.checkpointing.aligned-checkpoint-timeout`).
+    public var alignedTimeout: Duration?
     /// Where they are written (`execution.checkpointing.dir`).
     public var directory: String?
 
@@ -27,6 +31,8 @@ public struct CheckpointOverrides: Sendable, Equatable {
         settings["execution.checkpointing.max-concurrent-checkpoints"] = concurrentMax.map(String.init)
         settings["execution.checkpointing.tolerable-failed-checkpoints"] = failuresTolerated.map(String.init)
         settings["execution.checkpointing.num-retained"] = retained.map(String.init)
+        settings["execution.checkpointing.unaligned.enabled"] = isUnaligned.map(String.init)
+        settings["execution.checkpointing.aligned-checkpoint-timeout"] = alignedTimeout.map(formatDuration)
         settings["execution.checkpointing.dir"] = directory
         return settings
     }

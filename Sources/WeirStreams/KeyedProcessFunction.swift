@@ -250,7 +250,7 @@ final class ProcessOperator<Key: RecordKey, Function, Row: Sendable, Result: Sen
     }
 
     override func open(_ context: OperatorContext) throws {
-        let store = KeyedStateStore(context)
+        let store = try KeyedStateStore(context)
         opened = Opened(
             store: store, context: try Context(output: output, store: store, context: context), function: try make(store))
     }
@@ -270,6 +270,7 @@ final class ProcessOperator<Key: RecordKey, Function, Row: Sendable, Result: Sen
         }
         try body(opened.function, opened.context, batch)
         batch.recycle()
+        try opened.store.checkMemory()
     }
 
     override func flush() throws { try output.flush() }

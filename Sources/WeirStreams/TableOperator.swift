@@ -21,7 +21,7 @@ final class TableOperator<Row: Sendable, State: BinaryCodable, Result: Sendable>
     }
 
     override func open(_ context: OperatorContext) throws {
-        let store = KeyedStateStore(context)
+        let store = try KeyedStateStore(context)
         opened = (store, try declare(store))
     }
 
@@ -33,6 +33,7 @@ final class TableOperator<Row: Sendable, State: BinaryCodable, Result: Sendable>
             batch.hasKeyHashes = true
         }
         try body(opened.table, batch, output)
+        try opened.store.checkMemory()
     }
 
     override func flush() throws { try output.flush() }

@@ -37,7 +37,7 @@ final class WindowOperator<Row: Sendable, State: BinaryCodable, Result: Sendable
     deinit { starts.deallocate() }
 
     override func open(_ context: OperatorContext) throws {
-        let store = KeyedStateStore(context)
+        let store = try KeyedStateStore(context)
         opened = (store, try declare(store))
         lateRows = context.counter("numLateRecordsDropped")
     }
@@ -58,6 +58,7 @@ final class WindowOperator<Row: Sendable, State: BinaryCodable, Result: Sendable
         if isClosed(least) || least <= untimedStart { try dropLateRows(of: batch) }
         if batch.count > 0 { try add(tables, batch, starts) }
         batch.recycle()
+        try opened?.store.checkMemory()
     }
 
     private func isClosed(_ start: Int64) -> Bool { start + windows.size - 1 <= watermark }
@@ -116,7 +117,8 @@ final class WindowOperator<Row: Sendable, State: BinaryCodable, Result: Sendable
 
     override func restore(from state: RestoredState) throws {
         try opened?.store.restore(from: state)
-        // At an aligned barrier all subtasks have the same watermark; the least is safe in any case.
+        // At an aligned barrier all subtasks have the same watermark. Where barriers overtake rows they differ, and the least is the one that
+        // holds for every row in flight.
         let watermarks = try state.union("watermark").map { entry in
             try entry.withUnsafeBytes { bytes throws(DecodingFailure) in
                 var reader = ByteReader(bytes)

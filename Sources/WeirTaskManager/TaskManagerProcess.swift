@@ -1,3 +1,4 @@
+internal import CWeirProcess
 internal import Glibc
 package import Logging
 internal import Synchronization
@@ -26,8 +27,9 @@ package struct TaskManagerProcess {
     /// Runs until SIGTERM or SIGINT; a second one ends it at once.
     ///
     /// - Important: Call it on the main thread, before any other is started: they inherit its blocked signals.
+    /// - Parameter untilInputEnds: The end of standard input is taken for a SIGTERM.
     /// - Returns: The process's exit code.
-    package func run(logger: Logger) -> Int32 {
+    package func run(logger: Logger, untilInputEnds: Bool = false) -> Int32 {
         var signals = sigset_t()
         sigemptyset(&signals)
         sigaddset(&signals, SIGTERM)
@@ -43,6 +45,10 @@ package struct TaskManagerProcess {
             manager = try TaskManager(options: options, logger: logger) { announcer.handle($0) }
         } catch {
             complain("error: \(error)")
+            return 1
+        }
+        if untilInputEnds, weir_end_with_standard_input() != 0 {
+            complain("error: cannot watch standard input")
             return 1
         }
         manager.start()

@@ -4,7 +4,8 @@ import Weir
 /// How the job shall go wrong. Files are signals: a test makes one while the job runs.
 struct MisbehaviourOptions: ParsableArguments {
     @Option(help: "User code traps when this file is there; it takes the file away first, so that it traps once.") var trapFile: String?
-    @Option(help: "User code takes 20 ms for some of the rows as long as this file is there.") var slowFile: String?
+    @Option(help: "User code takes long for some of the rows as long as this file is there.") var slowFile: String?
+    @Option(help: "How long, in microseconds.") var slowMicroseconds: UInt32 = 20_000
     @Option(help: "A worker waits in define(in:) as long as this file is there.") var slowStartFile: String?
     @Option(help: "A worker can write files of this many bytes and no more.") var fileBytesMax: UInt64?
     @Flag(help: "define(in:) traps.") var crashInDefine = false
@@ -31,14 +32,16 @@ struct MisbehaviourOptions: ParsableArguments {
 struct Misbehaviour: Sendable {
     private let trapFile: String?
     private let slowFile: String?
+    private let slowMicroseconds: UInt32
 
     init(_ options: MisbehaviourOptions) {
         trapFile = options.trapFile
         slowFile = options.slowFile
+        slowMicroseconds = options.slowMicroseconds
     }
 
     func strike() {
         if let trapFile, access(trapFile, F_OK) == 0, unlink(trapFile) == 0 { preconditionFailure("a measurement that cannot be") }
-        if let slowFile, access(slowFile, F_OK) == 0 { usleep(20_000) }
+        if let slowFile, access(slowFile, F_OK) == 0 { usleep(slowMicroseconds) }
     }
 }

@@ -7,8 +7,10 @@ package final class TopicWriter {
     private let client: OpaquePointer
     private let topic: OpaquePointer
 
-    package init(bootstrap: String, topic name: String) throws(JobFailure) {
-        client = try makeClient(RD_KAFKA_PRODUCER, ["bootstrap.servers": bootstrap, "linger.ms": "5", "partitioner": "murmur2_random"])
+    /// - Parameter properties: librdkafka's, laid over those of the writer.
+    package init(bootstrap: String, topic name: String, properties: [String: String] = [:]) throws(JobFailure) {
+        let own = ["bootstrap.servers": bootstrap, "linger.ms": "5", "partitioner": "murmur2_random"]
+        client = try makeClient(RD_KAFKA_PRODUCER, own.merging(properties) { $1 })
         guard let topic = rd_kafka_topic_new(client, name, nil) else {
             rd_kafka_destroy(client)
             throw JobFailure(domain: .external, recovery: .fail, message: "no handle for topic \(name)")
@@ -60,8 +62,10 @@ package final class TopicWriter {
 package final class TopicReader {
     private let client: OpaquePointer
 
-    package init(bootstrap: String, topic: String, partitions: Int32) throws(JobFailure) {
-        client = try makeClient(RD_KAFKA_CONSUMER, ["bootstrap.servers": bootstrap, "group.id": "weir-reader", "enable.auto.commit": "false"])
+    /// - Parameter properties: librdkafka's, laid over those of the reader.
+    package init(bootstrap: String, topic: String, partitions: Int32, properties: [String: String] = [:]) throws(JobFailure) {
+        let own = ["bootstrap.servers": bootstrap, "group.id": "weir-reader", "enable.auto.commit": "false"]
+        client = try makeClient(RD_KAFKA_CONSUMER, own.merging(properties) { $1 })
         rd_kafka_poll_set_consumer(client)
         guard let list = rd_kafka_topic_partition_list_new(partitions) else { preconditionFailure("librdkafka is out of memory") }
         for partition in 0..<partitions { rd_kafka_topic_partition_list_add(list, topic, partition).pointee.offset = weir_kafka_offset_earliest }
@@ -81,6 +85,27 @@ package final class TopicReader {
         guard message.pointee.err == RD_KAFKA_RESP_ERR_NO_ERROR, let payload = message.pointee.payload else { return nil }
         return [UInt8](UnsafeRawBufferPointer(start: payload, count: message.pointee.len))
     }
+}
+
+/// The end of each partition of a topic.
+///
+/// - Parameter committed: The end for `read_committed` readers, who come no further than the first open transaction.
+package func topicEnds(bootstrap: String, topic: String, partitions: Int32, committed: Bool) throws(JobFailure) -> [Int64] {
+    let isolation = committed ? "read_committed" : "read_uncommitted"
+    let client = try makeClient(RD_KAFKA_CONSUMER, ["bootstrap.servers": bootstrap, "group.id": "weir-reader", "isolation.level": isolation])
+    defer { rd_kafka_destroy_flags(client, Int32(RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE)) }
+    var ends: [Int64] = []
+    for partition in 0..<partitions {
+        var low: Int64 = 0
+        var high: Int64 = 0
+        let error = rd_kafka_query_watermark_offsets(client, topic, partition, &low, &high, 10_000)
+        guard error == RD_KAFKA_RESP_ERR_NO_ERROR else {
+            throw JobFailure(
+                domain: .external, recovery: .fail, message: "no end of \(topic)[\(partition)]", cause: String(cString: rd_kafka_err2str(error)))
+        }
+        ends.append(high)
+    }
+    return ends
 }
 
 func makeClient(_ type: rd_kafka_type_t, _ properties: [String: String]) throws(JobFailure) -> OpaquePointer {

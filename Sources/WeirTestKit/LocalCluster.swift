@@ -5,6 +5,8 @@ package import WeirCLI
 package import WeirWire
 
 /// A JobManager, TaskManagers and a broker as real processes on free ports, in a directory of their own.
+///
+/// They end with this process, however it ends: each holds the reading end of a pipe whose other end only this process has.
 package final class LocalCluster {
     package let directory: String
     package let binaries: String
@@ -48,7 +50,7 @@ package final class LocalCluster {
     package func startJobManager() throws -> ChildProcess {
         let process = try ChildProcess(
             name: "jobmanager", executable: binaries + "/jobmanager",
-            arguments: definitions(["jobmanager.rpc.port": "\(port)", "jobmanager.storage.dir": directory + "/jobmanager"]))
+            arguments: ["--until-stdin-ends"] + definitions(["jobmanager.rpc.port": "\(port)", "jobmanager.storage.dir": directory + "/jobmanager"]))
         let line = try process.line(containing: "jobmanager ready")
         guard let address = line.split(separator: " ").first(where: { $0.contains(":") && $0.last != ":" }),
             let found = UInt16(address.split(separator: ":").last?.filter(\.isNumber) ?? "")
@@ -62,10 +64,11 @@ package final class LocalCluster {
     package func startTaskManager(_ id: String, slots: Int) throws -> ChildProcess {
         let process = try ChildProcess(
             name: id, executable: binaries + "/taskmanager",
-            arguments: definitions([
-                "jobmanager.rpc.port": "\(port)", "taskmanager.numberOfTaskSlots": "\(slots)", "taskmanager.resource-id": id,
-                "io.tmp.dirs": directory,
-            ]))
+            arguments: ["--until-stdin-ends"]
+                + definitions([
+                    "jobmanager.rpc.port": "\(port)", "taskmanager.numberOfTaskSlots": "\(slots)", "taskmanager.resource-id": id,
+                    "io.tmp.dirs": directory,
+                ]))
         _ = try process.line(containing: "ready")
         taskManagers[id] = process
         return process
@@ -145,12 +148,7 @@ package final class LocalCluster {
     /// The processes of the workers that a TaskManager runs.
     package func workers(of id: String) throws -> [Int32] {
         guard let parent = taskManagers[id]?.pid else { return [] }
-        return try FileManager.default.contentsOfDirectory(atPath: "/proc").compactMap { name in
-            guard let pid = Int32(name), let status = try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8),
-                let fields = status.split(separator: ")").last?.split(separator: " "), fields.count > 1, Int32(fields[1]) == parent
-            else { return nil }
-            return pid
-        }
+        return try ProcessTable.all().filter { $0.parent == parent }.map(\.pid)
     }
 
     /// SIGKILL for every worker of a TaskManager.

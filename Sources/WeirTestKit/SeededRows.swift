@@ -81,7 +81,7 @@ package struct WindowDifferences: Sendable {
     /// - Parameter directory: That of the part files of the sink.
     package init(directory: String, expected: [SeededRows.Window: SeededRows.Totals]) throws {
         var text = ""
-        for name in try FileManager.default.contentsOfDirectory(atPath: directory).sorted() {
+        for name in try FileManager.default.contentsOfDirectory(atPath: directory).sorted() where name.hasPrefix("part-") {
             text += try String(contentsOfFile: directory + "/" + name, encoding: .utf8)
         }
         self.init(lines: text.split(separator: "\n"), expected: expected)

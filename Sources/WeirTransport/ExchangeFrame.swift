@@ -12,6 +12,8 @@ enum ExchangeKind: UInt8 {
     case credit = 4
     /// The epoch ends on this side by intent: the end of the stream behind it is no failure.
     case goodbye = 5
+    /// Sender to receiver: bytes of one channel past its data, without credits; the last one counts.
+    case announcement = 6
 }
 
 /// Why bytes on a data connection are not what they must be. The connection is closed.

@@ -188,6 +188,14 @@ final class ExchangeReceiver: EventHandler, @unchecked Sendable {
             counters.receivedFrame()
             let arrival = channel.arrive(payload, sequence: header.sequence)
             if case .violation(let message) = arrival { throw ExchangeViolation(message: message) }
+        case (.announcement, .open):
+            guard let channel = inputs[header.channel] else {
+                throw ExchangeViolation(message: "an announcement for channel \(header.channel), which it does not have")
+            }
+            guard payload.count <= RemoteOutput.announcementBytesMax else {
+                throw ExchangeViolation(message: "an announcement of \(payload.count) bytes, the limit is \(RemoteOutput.announcementBytesMax)")
+            }
+            channel.arrive(announcement: payload)
         case (.hello, .hello):
             let hello = try ExchangeHello(parsing: payload)
             phase = .waiting

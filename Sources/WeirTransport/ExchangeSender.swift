@@ -15,6 +15,7 @@ final class ExchangeSender: EventHandler, @unchecked Sendable {
         var channel: UInt32
         var sequence: UInt32
         var bytes: [UInt8]
+        var kind = ExchangeKind.data
     }
 
     private enum Phase { case connecting, hello, open, closed }
@@ -150,6 +151,9 @@ final class ExchangeSender: EventHandler, @unchecked Sendable {
                 outgoing.append(Outgoing(channel: output.channel, sequence: channel.nextSequence, bytes: bytes))
                 channel.nextSequence &+= 1
             }
+            if let bytes = output.takeAnnouncement() {
+                outgoing.append(Outgoing(channel: output.channel, sequence: 0, bytes: bytes, kind: .announcement))
+            }
         }
         if !isBlocked { flush() }
     }
@@ -183,7 +187,7 @@ final class ExchangeSender: EventHandler, @unchecked Sendable {
         }
         let frame = outgoing[index]
         let header = headers + used * ExchangeHeader.byteCount
-        ExchangeHeader(payloadBytes: frame.bytes.count, channel: frame.channel, sequence: frame.sequence, kind: .data).store(to: header)
+        ExchangeHeader(payloadBytes: frame.bytes.count, channel: frame.channel, sequence: frame.sequence, kind: frame.kind).store(to: header)
         let skipped = index == head ? offset : 0
         let ofHeader = min(skipped, ExchangeHeader.byteCount)
         return frame.bytes.withUnsafeBytes { payload in

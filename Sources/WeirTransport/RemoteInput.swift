@@ -28,6 +28,9 @@ package final class RemoteInput: Sendable {
     private let returnThreshold: Int
     private let wake: @Sendable () -> Void
     private let state = Mutex(State())
+    /// So that a look for announcements, of which there are few, takes no lock.
+    private let hasAnnouncement = Atomic<Bool>(false)
+    private let announcement = Mutex<[UInt8]?>(nil)
 
     init(channel: UInt32, options: DataExchangeOptions, wake: @escaping @Sendable () -> Void) {
         self.channel = channel
@@ -63,6 +66,15 @@ package final class RemoteInput: Sendable {
         }
         creditor?.markOwing(self)
         return frame
+    }
+
+    /// The newest frame that was sent past the channel's data since the last call.
+    package func takeAnnouncement() -> [UInt8]? {
+        guard hasAnnouncement.load(ordering: .acquiring) else { return nil }
+        return announcement.withLock { announcement in
+            hasAnnouncement.store(false, ordering: .relaxed)
+            return announcement.take()
+        }
     }
 
     /// Frames that wait.
@@ -102,6 +114,12 @@ package final class RemoteInput: Sendable {
         }
         if wakes { wake() }
         return arrival
+    }
+
+    func arrive(announcement frame: [UInt8]) {
+        announcement.withLock { $0 = frame }
+        hasAnnouncement.store(true, ordering: .releasing)
+        wake()
     }
 
     /// Takes the units to grant anew.

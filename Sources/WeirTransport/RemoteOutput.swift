@@ -6,6 +6,7 @@ import Synchronization
 package final class RemoteOutput: Sendable {
     private struct State {
         var queue: [[UInt8]] = []
+        var announcement: [UInt8]?
         /// Negative after a frame that cost more than the window.
         var credits = 0
         /// The receiver's first grant: all credits there are.
@@ -58,6 +59,24 @@ package final class RemoteOutput: Sendable {
         return sent
     }
 
+    /// What an announcement takes at most: it is not paid for.
+    package static let announcementBytesMax = 64
+
+    /// Sends a small frame past the channel's data, without credits. One that has not left gives way to a newer one.
+    package func announce(_ frame: [UInt8]) {
+        precondition(frame.count <= Self.announcementBytesMax, "an announcement is a control element")
+        var sender: ExchangeSender?
+        state.withLock { state in
+            guard !state.isClosed else { return }
+            state.announcement = frame
+            if !state.isReady {
+                state.isReady = true
+                sender = state.sender
+            }
+        }
+        sender?.markReady(self)
+    }
+
     /// Whether a frame of at most one buffer would be taken now.
     package var hasCredit: Bool { state.withLock { !$0.isClosed && $0.credits > 0 } }
 
@@ -81,6 +100,8 @@ package final class RemoteOutput: Sendable {
         for frame in frames { body(frame) }
     }
 
+    func takeAnnouncement() -> [UInt8]? { state.withLock { $0.announcement.take() } }
+
     /// - Returns: False for a grant that the protocol forbids.
     func grant(_ units: UInt32) -> Bool {
         var (isValid, wakes) = (false, false)
@@ -102,6 +123,7 @@ package final class RemoteOutput: Sendable {
             state.isClosed = true
             state.sender = nil
             state.queue = []
+            state.announcement = nil
         }
         wake()
     }

@@ -6,6 +6,7 @@ internal import WeirWire
 
 /// Makes the plans of this worker's tasks: channels between its slots, and to and from the job's other workers.
 struct DeploymentBuilder {
+    let job: JobID
     let message: WireDeploy
     let epoch: Epoch
     let graph: JobGraph
@@ -71,8 +72,8 @@ struct DeploymentBuilder {
                 (
                     slot,
                     TaskPlan(
-                        attempt: TaskAttempt(epoch: epoch, subtask: subtask), graph: graph, inputs: inputs, outputs: outputs, isCheckpointed: true,
-                        restore: restore, settings: message.options)
+                        job: job, attempt: TaskAttempt(epoch: epoch, subtask: subtask), graph: graph, inputs: inputs, outputs: outputs,
+                        isCheckpointed: true, restore: restore, settings: message.options)
                 ))
         }
         return plans

@@ -54,7 +54,8 @@ package final class SlotThread: @unchecked Sendable {  // `slot` has its own rul
             guard idleRounds >= Self.spins else { continue }
             let ticket = futex.ticket()
             slot.waker.prepareToPark()
-            if !slot.runOnce() {
+            // Asked again: a stop that came since the last look has changed the word before the ticket was taken, and would wake nobody.
+            if !slot.runOnce(), !stopping.load(ordering: .relaxed) {
                 let now = SystemClock.monotonic
                 let wait = slot.nextDeadline().map { max(0, $0.nanoseconds &- now) }
                 futex.sleep(ticket, nanoseconds: wait)

@@ -26,7 +26,7 @@ package final class WorkerRuntime: @unchecked Sendable {  // `state` by its lock
         var live: Set<SubtaskID>
         var isCanceled = false
         var isDeployed = false
-        var directory: String
+        var stateStore: TaskStateStore
         var channels: ExchangeEpoch
         /// The directories of savepoints that the JobManager has told.
         var savepoints: [UInt64: String] = [:]
@@ -95,7 +95,10 @@ package final class WorkerRuntime: @unchecked Sendable {  // `state` by its lock
             self?.channelsFailed(epoch, reason: failure.description)
         }
         let attempt = Attempt(
-            epoch: epoch, tasks: Set(subtasks), live: Set(subtasks), directory: message.checkpointDirectory, channels: channels)
+            epoch: epoch, tasks: Set(subtasks), live: Set(subtasks),
+            stateStore: TaskStateStore(
+                directory: message.checkpointDirectory, job: job, isIncremental: message.options[TaskStateStore.incrementalKey] != "false"),
+            channels: channels)
         let previous = state.withLock { state -> Attempt? in
             let previous = state.attempt
             state.attempt = attempt
@@ -144,6 +147,7 @@ package final class WorkerRuntime: @unchecked Sendable {  // `state` by its lock
 
     package func checkpointCompleted(_ message: WireNotifyCheckpointComplete) {
         let epoch = Epoch(message.epoch)
+        stateStore(of: epoch)?.completed(message.checkpoint)
         forEachSlot { $0.submit(.checkpointCompleted(epoch, CheckpointID(message.checkpoint))) }
     }
 
@@ -154,6 +158,7 @@ package final class WorkerRuntime: @unchecked Sendable {  // `state` by its lock
             state.attempt?.waiting[message.checkpoint] = nil
             state.attempt?.savepoints[message.checkpoint] = nil
         }
+        stateStore(of: epoch)?.aborted(message.checkpoint)
         forEachSlot { $0.submit(.checkpointAborted(epoch, CheckpointID(message.checkpoint))) }
     }
 
@@ -170,6 +175,10 @@ package final class WorkerRuntime: @unchecked Sendable {  // `state` by its lock
             attempt.channels.close()
         }
         for slot in slots { slot.stop() }
+    }
+
+    private func stateStore(of epoch: Epoch) -> TaskStateStore? {
+        state.withLock { $0.attempt?.epoch == epoch ? $0.attempt?.stateStore : nil }
     }
 
     // MARK: Slots
@@ -209,7 +218,7 @@ package final class WorkerRuntime: @unchecked Sendable {  // `state` by its lock
         }
         let slots = state.withLock { $0.slots }
         let plans = try DeploymentBuilder(
-            message: message, epoch: epoch, graph: program.jobGraph, exchange: channels, numbers: numbers, slots: slots.map(\.slot),
+            job: job, message: message, epoch: epoch, graph: program.jobGraph, exchange: channels, numbers: numbers, slots: slots.map(\.slot),
             restored: restored
         ).build()
         channels.activate()
@@ -228,13 +237,11 @@ package final class WorkerRuntime: @unchecked Sendable {  // `state` by its lock
     /// - Returns: Nil where a file is damaged: the JobManager was told and restarts from another checkpoint.
     private func readState(_ vertex: WireVertexRestore, message: WireDeploy, epoch: Epoch) throws(JobFailure) -> [RestoredSubtask]? {
         var parts: [RestoredSubtask] = []
+        let store = TaskStateStore(directory: message.restoreDirectory, job: job)
         for handle in vertex.handles {
             let subtask = SubtaskID(vertex: VertexID(handle.subtask.vertex), index: handle.subtask.index)
             do {
-                parts.append(
-                    RestoredSubtask(
-                        subtask: subtask, operators: try TaskStateCodec.decode(try StateFiles.read(handle, job: job, below: message.restoreDirectory))
-                    ))
+                parts.append(RestoredSubtask(subtask: subtask, operators: try store.read(handle)))
             } catch {
                 var failed = WireRestoreFailed()
                 failed.job = job.description
@@ -368,12 +375,10 @@ extension WorkerRuntime: SlotListener {
         then: @escaping @Sendable (Result<WireStateHandle, JobFailure>) -> Void
     ) {
         snapshot.resolve { [self] resolved in
-            withPlace(of: snapshot.checkpoint.rawValue, task, isSavepoint: isSavepoint) { [self] place in
-                writing.async { [job] in
+            withPlace(of: snapshot.checkpoint.rawValue, task, isSavepoint: isSavepoint) { [self] store, directory in
+                writing.async {
                     do throws(JobFailure) {
-                        let snapshot = try resolved.get()
-                        let bytes = try TaskStateCodec.encode(snapshot)
-                        then(.success(try StateFiles.write(bytes, checkpoint: snapshot.checkpoint.rawValue, task: task, job: job, to: place)))
+                        then(.success(try store.write(try resolved.get(), of: task, savepoint: directory)))
                     } catch {
                         then(.failure(error))
                     }
@@ -382,19 +387,19 @@ extension WorkerRuntime: SlotListener {
         }
     }
 
-    /// Calls `body` with where the files of a checkpoint go: at once, or for a savepoint when the JobManager has told; never for an attempt
-    /// that is over, since nobody waits for it.
+    /// Calls `body` with who writes the checkpoint, and for a savepoint its directory: at once, or when the JobManager has told it; never for an
+    /// attempt that is over, since nobody waits for it.
     private func withPlace(
-        of checkpoint: UInt64, _ task: TaskAttempt, isSavepoint: Bool, _ body: @escaping @Sendable (StateFiles.Place) -> Void
+        of checkpoint: UInt64, _ task: TaskAttempt, isSavepoint: Bool, _ body: @escaping @Sendable (TaskStateStore, String?) -> Void
     ) {
-        let place = state.withLock { state -> StateFiles.Place? in
+        let place = state.withLock { state -> (store: TaskStateStore, directory: String?)? in
             guard let attempt = state.attempt, attempt.epoch == task.epoch else { return nil }
-            guard isSavepoint else { return StateFiles.Place(root: attempt.directory) }
-            if let directory = attempt.savepoints[checkpoint] { return StateFiles.Place(root: attempt.directory, savepoint: directory) }
-            state.attempt?.waiting[checkpoint, default: []].append { body(StateFiles.Place(root: attempt.directory, savepoint: $0)) }
+            guard isSavepoint else { return (attempt.stateStore, nil) }
+            if let directory = attempt.savepoints[checkpoint] { return (attempt.stateStore, directory) }
+            state.attempt?.waiting[checkpoint, default: []].append { body(attempt.stateStore, $0) }
             return nil
         }
-        if let place { body(place) }
+        if let place { body(place.store, place.directory) }
     }
 
     private func savepointIsAt(_ directory: String, checkpoint: UInt64, epoch: Epoch) {

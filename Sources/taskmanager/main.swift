@@ -15,6 +15,9 @@ struct TaskManagerCommand: ParsableCommand {
     @Option(name: .customShort("D"), help: ArgumentHelp("Set a configuration key.", valueName: "key=value"))
     var definitions: [String] = []
 
+    @Flag(help: "End when standard input does too: for programs that start a taskmanager and may die.")
+    var untilStdinEnds = false
+
     func run() throws {
         let process: TaskManagerProcess
         do {
@@ -27,7 +30,7 @@ struct TaskManagerCommand: ParsableCommand {
             throw ExitCode.validationFailure
         }
         LoggingSystem.bootstrap { StreamLogHandler.standardError(label: $0) }
-        let code = process.run(logger: Logger(label: "taskmanager"))
+        let code = process.run(logger: Logger(label: "taskmanager"), untilInputEnds: untilStdinEnds)
         // Without the exit handlers: other threads may be in the middle of something.
         if code == 0 { _exit(0) }
         throw ExitCode(code)

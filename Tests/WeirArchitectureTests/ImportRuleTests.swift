@@ -12,7 +12,7 @@ import Testing
         "WeirJobManager": 4, "WeirTaskManager": 4, "WeirWorker": 4, "WeirCLI": 4, "WeirBrokerCommand": 4,
         "Weir": 5, "jobmanager": 5, "taskmanager": 5, "weir-cli": 5, "Examples": 6,
         "WeirSimulation": 6, "WeirTestKit": 6,
-        "weir-demo": 7, "weir-simulation": 7, "WeirTestJobs": 7, "WeirBench": 7,
+        "weir-demo": 7, "weir-simulation": 7, "WeirTestJobs": 7, "WeirKafkaTestJob": 7, "WeirBench": 7,
     ]
     /// Within a floor only these look at each other.
     private static let sameFloor: Set<String> = [

@@ -232,6 +232,9 @@ final class BytePipe: ByteOutput, ByteInput {
         }
     }
     func receive() -> [UInt8]? { frames.withLock { $0.isEmpty ? nil : $0.removeFirst() } }
+    private let announced = Mutex<[UInt8]?>(nil)
+    func announce(_ frame: [UInt8]) { announced.withLock { $0 = frame } }
+    func takeAnnouncement() -> [UInt8]? { announced.withLock { $0.take() } }
 }
 
 /// Compares elements by what they carry.

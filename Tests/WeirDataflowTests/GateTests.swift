@@ -32,7 +32,7 @@ private struct Fed {
         case .batch(let batch, _): .rows(batch.int64Rows)
         case .watermark(let time): .watermark(time)
         case .status(let idle): .status(idle)
-        case .barrier(let barrier): .barrier(barrier.checkpoint)
+        case .barrier(let barrier), .overtakingBarrier(let barrier, _): .barrier(barrier.checkpoint)
         case .alignmentCanceled(let checkpoint): .canceled(checkpoint.rawValue)
         case .endOfData: .end
         case nil: nil

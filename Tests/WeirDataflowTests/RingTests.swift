@@ -1,4 +1,5 @@
 import Dispatch
+import Glibc
 import Synchronization
 import Testing
 
@@ -64,6 +65,60 @@ import Testing
         consumer.unpark()
         _ = ring.tryPush(4)
         #expect(consumerThread.count.load(ordering: .relaxed) == 1)
+    }
+
+    /// Remembers one call, as a futex word does: a second one before the thread looks adds nothing.
+    private final class Gate: Waker {
+        private let semaphore = DispatchSemaphore(value: 0)
+        private let isOpen = Atomic<Bool>(false)
+        func wake() { if !isOpen.exchange(true, ordering: .acquiringAndReleasing) { semaphore.signal() } }
+        func pass() {
+            semaphore.wait()
+            isOpen.store(false, ordering: .sequentiallyConsistent)
+        }
+    }
+
+    /// Three threads bring work to one that parks whenever it finds none, each only after its last piece was taken: a wake-up that is lost, also
+    /// one that another waker was thought to have done, stops the test for ever.
+    @Test(.timeLimit(.minutes(1))) func oneOfSeveralWakersIsAlwaysHeard() async {
+        let rounds = 20_000
+        let wakers = 3
+        let thread = Gate()
+        let waker = SlotWaker(thread: thread)
+        let posted = (0..<wakers).map { _ in Flag() }
+        let taken = Counter()
+        await withCheckedContinuation { (done: CheckedContinuation<Void, Never>) in
+            for flag in posted {
+                DispatchQueue(label: "waker").async {
+                    for _ in 0..<rounds {
+                        flag.isUp.store(true, ordering: .releasing)
+                        waker.wake()
+                        while flag.isUp.load(ordering: .acquiring) { sched_yield() }
+                    }
+                }
+            }
+            DispatchQueue(label: "parking").async {
+                func look() -> Int {
+                    posted.filter { $0.isUp.load(ordering: .acquiring) && $0.isUp.exchange(false, ordering: .acquiringAndReleasing) }.count
+                }
+                while taken.value < rounds * wakers {
+                    var found = look()
+                    if found == 0 {
+                        waker.prepareToPark()
+                        found = look()
+                        if found == 0 { thread.pass() }
+                        waker.unpark()
+                    }
+                    taken.add(found)
+                }
+                done.resume()
+            }
+        }
+        #expect(taken.value == rounds * wakers)
+    }
+
+    private final class Flag: Sendable {
+        let isUp = Atomic<Bool>(false)
     }
 
     private final class Semaphore: Waker {

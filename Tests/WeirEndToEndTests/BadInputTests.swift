@@ -1,6 +1,7 @@
 import Foundation
 import Testing
 import WeirBase
+import WeirCLI
 import WeirTestKit
 import WeirWire
 
@@ -170,14 +171,19 @@ import WeirWire
 
     // MARK: The disk
 
-    /// The sink's file is a link to /dev/full, on which every write fails as it does on a full disk.
+    /// The sink's first file is a link to /dev/full, on which every write fails as it does on a full disk.
     @Test func aFullDiskUnderTheSink() throws {
-        let cluster = try cluster()
+        let cluster = try cluster(slots: 0)
         defer { cluster.stop() }
-        let part = cluster.directory + "/bad/part-0"
+        #expect(try cluster.weir(testJob(cluster, options: Self.withoutRestart + ["-d"])).code == 0)
+        let job = try cluster.wait(for: "bad", "waiting") { $0.summary.state == .waitingForResources }.summary.job
+        let part = cluster.directory + "/bad/.part-0-0-\(job)-1.inprogress"
         try FileManager.default.createDirectory(atPath: cluster.directory + "/bad", withIntermediateDirectories: true)
         try FileManager.default.createSymbolicLink(atPath: part, withDestinationPath: "/dev/full")
-        let words = try failing(cluster, testJob(cluster))
+        try cluster.startTaskManager("tm-1", slots: 1)
+        let end = try cluster.wait(for: "bad", "FAILED") { $0.summary.state.isTerminal }
+        #expect(end.summary.state == .failed)
+        let words = try cluster.weir(["info", "bad"]).output.joined(separator: "\n")
         #expect(words.contains("resource error: cannot write \"\(part)\" behind byte 0"), "\(words)")
         #expect(words.contains("at: lines(\(cluster.directory)/bad) (1/1) on tm-1"), "\(words)")
         #expect(words.contains("cause: No space left on device"), "\(words)")
@@ -214,7 +220,8 @@ import WeirWire
         let cluster = try cluster()
         defer { cluster.stop() }
         let words = try failing(cluster, testJob(cluster, "--file-bytes-max", "1000"))
-        #expect(words.contains("external error: cannot write \"\(cluster.directory)/bad/part-0\" behind byte 1000"), "\(words)")
+        let part = cluster.directory + "/bad/.part-0-0-[0-9a-f]+-1.inprogress"
+        #expect(contains(words, "external error: cannot write \"\(part)\" behind byte 1000"), "\(words)")
         #expect(words.contains("cause: File too large"), "\(words)")
     }
 

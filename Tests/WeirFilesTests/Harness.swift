@@ -58,10 +58,13 @@ final class TestControl: ControlOutput {
     func emitStatus(idle: Bool) throws {}
 }
 
-func makeContext(_ control: TestControl, subtask: Int, of parallelism: Int, restored: Bool, waker: any Waker) -> OperatorContext {
+func makeContext(
+    _ control: TestControl, subtask: Int, of parallelism: Int, restored: Bool, waker: any Waker, clock: any WeirClock = TestClock(),
+    job: JobID = JobID(high: 0, low: 0), epoch: UInt32 = 1
+) -> OperatorContext {
     let context = OperatorContext(
         operatorID: OperatorID(uid: "test"), operatorName: "test", subtask: subtask, parallelism: parallelism, maxParallelism: 128,
-        keyGroups: 0..<1, isRestored: restored, waker: waker, clock: TestClock())
+        keyGroups: 0..<1, isRestored: restored, waker: waker, clock: clock, job: job, epoch: Epoch(epoch))
     context.control = control
     return context
 }
@@ -118,27 +121,48 @@ final class SourceHarness<Source: StreamSourceDescriptor> {
     }
 }
 
-/// One subtask of a sink.
+/// One subtask of a sink, in one attempt of a job.
 final class SinkHarness<Sink: StreamSinkDescriptor> {
     let control = TestControl()
     let sink: AnyOperator
+    private var checkpoint: UInt64 = 0
 
-    init(_ descriptor: Sink, subtask: Int = 0, of parallelism: Int = 1, restoring state: Lists? = nil) throws {
+    /// - Parameter isStarted: False for an attempt that stops before its last step to its first row: ``start()`` makes it.
+    init(
+        _ descriptor: Sink, subtask: Int = 0, of parallelism: Int = 1, restoring state: Lists? = nil, job: UInt64 = 1, epoch: UInt32 = 1,
+        clock: any WeirClock = TestClock(), isStarted: Bool = true
+    ) throws {
         try descriptor.validate()
         sink = try descriptor.makeSink(SinkSetup(uid: "test", name: "test"))
-        try sink.open(makeContext(control, subtask: subtask, of: parallelism, restored: state != nil, waker: NoWaker()))
+        let context = makeContext(
+            control, subtask: subtask, of: parallelism, restored: state != nil, waker: NoWaker(), clock: clock,
+            job: JobID(high: 0, low: job), epoch: epoch)
+        try sink.open(context)
         if let state { try sink.restore(from: RestoredState(checkpoint: 1, lists: state, unions: state)) }
-        try sink.start()
+        if isStarted { try start() }
     }
 
     deinit { sink.close() }
 
+    func start() throws { try sink.start() }
+
     func write(_ rows: [Sink.Row]) throws { try sink.process(Batch(rows.map { ($0, AnyBatch.noTimestamp) }), input: 0) }
 
-    func snapshot() throws -> Lists {
-        let builder = SnapshotBuilder(checkpoint: 1)
+    /// Passes the barrier of the next checkpoint, or of one that is named.
+    func snapshot(_ number: UInt64? = nil, isSavepoint: Bool = false) throws -> Lists {
+        checkpoint = number ?? checkpoint + 1
+        let builder = SnapshotBuilder(checkpoint: checkpoint, isSavepoint: isSavepoint)
         try sink.snapshot(into: builder)
         return builder.operatorState
+    }
+
+    func complete() throws { try sink.checkpointCompleted(checkpoint) }
+
+    /// The end of the rows, and the last checkpoint.
+    func finish() throws {
+        try sink.endOfInput()
+        _ = try snapshot()
+        try complete()
     }
 }
 

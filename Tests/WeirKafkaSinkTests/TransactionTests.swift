@@ -6,6 +6,7 @@ import WeirBase
 import WeirBroker
 import WeirDataflow
 import WeirFormats
+import WeirGraph
 import WeirKafkaTransactions
 import WeirKafkaWire
 import WeirStreams
@@ -142,6 +143,31 @@ import WeirStreams
         broker.faults.add(.on(.endTxn, 1...4, .error(code)))
         _ = try SinkHarness(sink(broker), restoring: state)
         #expect(try broker.values() == ["a"])
+        old.close()
+    }
+
+    /// Longer than librdkafka asks by itself: for the producer's own commit, and for one from outside it.
+    @Test func aCommitWaitsAsLongAsAnotherOneIsBeingCompleted() throws {
+        let broker = try TestBroker()
+        let harness = try SinkHarness(sink(broker, prefix: "q"))
+        try harness.write(["a"])
+        _ = try harness.snapshot(1)
+        let (state, old) = try prepareAndVanish(broker, ["b"])
+        broker.faults.add(.on(.endTxn, 1...1_000_000, .error(.concurrentTransactions)))
+        let begun = ContinuousClock.now
+        try harness.sink.checkpointCompleted(1)
+        let next = try SinkHarness(sink(broker), restoring: state, waits: false)
+        while ContinuousClock.now - begun < .seconds(5) {
+            #expect(try !next.sink.isReady())
+            usleep(50_000)
+        }
+        let asked = broker.faults.requestCount(of: .endTxn)
+        #expect((6...200).contains(asked), "asked \(asked) times: again and again, and not without a pause")
+        #expect(try broker.values().isEmpty)
+        broker.faults.removeAll()
+        try next.waitUntilReady()
+        try waitForCommits(harness, 2, broker)
+        #expect(try Set(broker.values()) == ["a", "b"])
         old.close()
     }
 
@@ -287,6 +313,22 @@ import WeirStreams
         #expect(throws: ConfigurationError.self) { try sink.transactionalIDPrefix("p").property("security.protocol", "ssl").validate() }
         #expect(throws: ConfigurationError.self) { try sink.transactionalIDPrefix("p").property("transactional.id", "x").validate() }
         #expect(throws: Never.self) { try sink.transactionalIDPrefix("p").validate() }
+    }
+
+    @Test func aPrefixThatTwoSinksShareIsTold() throws {
+        func build(_ prefixes: [String]) throws {
+            let job = JobContext(name: "test", parallelism: 1)
+            let rows = try job.source(.collection(["a"]), uid: "rows")
+            for (index, prefix) in prefixes.enumerated() {
+                let sink = Sink("h:1", topic: "t\(index)", format: StringFormat()).delivery(.exactlyOnce).transactionalIDPrefix(prefix)
+                rows.sink(to: sink, uid: "sink-\(index)")
+            }
+            _ = try job.build()
+        }
+        let error = #expect(throws: GraphError.self) { try build(["p", "p"]) }
+        #expect(error?.problems.count == 1)
+        #expect(error?.problems.first?.contains("the transactional id prefix \"p\"") == true, "\(error?.problems ?? [])")
+        #expect(throws: Never.self) { try build(["p", "q"]) }
     }
 
     @Test func aTimeoutAboveTheBrokersIsTold() throws {

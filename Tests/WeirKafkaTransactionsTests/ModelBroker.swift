@@ -29,12 +29,16 @@ struct ModelBroker {
         var last: State?
     }
 
+    /// Whether it can be asked for the transactions that are open: Kafka 3.0.
+    let listsTransactions: Bool
     private(set) var ids: [TransactionalID: Coordinator] = [:]
     private(set) var transactions: [Transaction] = []
     private(set) var log: [(transaction: Int, row: Row)] = []
     private(set) var markers: [TransactionalID: CommitMarker] = [:]
     /// Committed, and not yet seen by those who fetch: Kafka's group coordinator takes them up a moment after the transaction's end.
     private(set) var laggingMarkers: [TransactionalID: CommitMarker] = [:]
+
+    init(listsTransactions: Bool) { self.listsTransactions = listsTransactions }
 
     private func isCurrent(_ id: TransactionalID, _ session: ProducerSession) -> Bool { ids[id]?.session == session }
 
@@ -91,6 +95,9 @@ struct ModelBroker {
         let isPending = laggingMarkers[id] != nil || ids[id]?.open.map { transactions[$0].marker != nil } == true
         return stable && isPending ? .failure(.unstableOffsetCommit) : .success(markers[id])
     }
+
+    /// The ids with an open transaction, in order; none where that cannot be asked.
+    func listOngoing() -> [TransactionalID] { listsTransactions ? ids.filter { $0.value.open != nil }.keys.sorted() : [] }
 
     // MARK: What happens by itself
 

@@ -39,6 +39,8 @@ struct SimulatedSubtask {
     var records: UInt64 = 0
     var answers: [UInt64: [SinkState]] = [:]
     var declined: Set<UInt64> = []
+    /// How many transactions the broker had seen when it was asked for strays.
+    var transactionsListed = 0
     /// Checkpoints that the subtask will hear of: completed or aborted.
     var notices: [(checkpoint: UInt64, isCompleted: Bool)] = []
 
@@ -117,9 +119,10 @@ struct SimulatedSubtask {
             finish(lane)
             apply(writer.fenced(id))
         case .fenceStrays(let filter):
-            for id in broker.ids.keys.sorted() {
+            for id in broker.listOngoing() {
                 if let stray = filter.stray(id.description) { _ = broker.initialise(stray) }
             }
+            if broker.listsTransactions { transactionsListed = broker.transactions.count }
             finish(lane)
             apply(writer.straysFenced())
         case .start(let index, let session): start(lane, index, session, &broker, fault)

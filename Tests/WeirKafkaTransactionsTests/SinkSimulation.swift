@@ -30,7 +30,7 @@ struct SinkSimulation {
     let total: Int
     /// Whether transactions may expire.
     let expires: Bool
-    private(set) var broker = ModelBroker()
+    private(set) var broker: ModelBroker
     private var random: SplitMix64
     private var subtasks: [SimulatedSubtask] = []
     private var zombies: [SimulatedSubtask] = []
@@ -38,6 +38,10 @@ struct SinkSimulation {
     private var nextCheckpoint: UInt64 = 1
     private var pending: [Pending] = []
     private var latest: Checkpoint?
+    /// The newest savepoint, as long as nothing was restored from anything else.
+    private var savepoint: Checkpoint?
+    /// What the present tasks must fence before they write.
+    private var inherited: Set<TransactionalID> = []
     private var finalCheckpoint: UInt64?
     private var isQuiet = false
     private(set) var problems: [String] = []
@@ -49,6 +53,7 @@ struct SinkSimulation {
         random = SplitMix64(seed: seed)
         total = rows
         expires = seed % 4 == 3
+        broker = ModelBroker(listsTransactions: seed % 3 != 0)
         deploy()
     }
 
@@ -67,12 +72,21 @@ struct SinkSimulation {
         offset = latest?.offset ?? 0
         pending = []
         finalCheckpoint = nil
+        savepoint = nil
         let entries = latest?.entries ?? []
+        inherited = []
         subtasks = (0..<parallelism).map { subtask in
             var options = TransactionalWriter.Options(
                 prefix: "p", subtask: subtask, parallelism: parallelism, markerTopic: "out", timeoutMilliseconds: 60_000)
             options.poolMax = 6
+            inherited.formUnion(ProducerPool(prefix: "p", subtask: subtask, size: options.poolBase).ids)
             return SimulatedSubtask(options, restored: entries)
+        }
+        for entry in entries {
+            switch entry {
+            case .pool(let pool): inherited.formUnion(pool.ids)
+            case .transaction(let transaction): inherited.insert(transaction.id)
+            }
         }
     }
 
@@ -84,10 +98,19 @@ struct SinkSimulation {
         deploy()
     }
 
-    /// The tasks are cancelled and settle before they are started anew, in warm workers.
+    /// The tasks are cancelled and settle before they are started anew, in warm workers. Word of what became of the last checkpoints may have
+    /// been lost on its way, as with a JobManager that goes down once it has published one: the tasks must leave the next ones what they need.
     private mutating func restartInOrder() {
         restarts += 1
-        for checkpoint in pending { for index in subtasks.indices { subtasks[index].notices.append((checkpoint.id, false)) } }
+        let isSilent = chance(40)
+        if isSilent {
+            for index in subtasks.indices { subtasks[index].notices = [] }
+        } else {
+            for checkpoint in pending { for index in subtasks.indices { subtasks[index].notices.append((checkpoint.id, false)) } }
+        }
+        let hasSavepoint = savepoint != nil
+        // A job that is stopped with a savepoint goes on from it.
+        if let savepoint, savepoint.id > latest?.id ?? 0, chance(50) { latest = savepoint }
         let own = broker.openTransactions.filter { isMine($0, of: subtasks) }.map(\.session)
         for index in subtasks.indices {
             deliver(index, all: true)
@@ -102,15 +125,11 @@ struct SinkSimulation {
         }
         let sessions = Set((latest?.entries ?? []).compactMap { if case .transaction(let prepared) = $0 { prepared.session } else { nil } })
         for open in broker.openTransactions where own.contains(open.session) && !sessions.contains(open.session) {
-            guard open.marker.map({ mayYetComplete($0.checkpoint) }) != true else { continue }
+            guard open.marker == nil || !(isSilent || hasSavepoint) else { continue }  // A checkpoint may name it, as far as the task knows.
             problems.append("\(open.id) is left open by a cancelled task")
         }
         deploy()
     }
-
-    /// A savepoint that completed unseen may name it.
-    private func mayYetComplete(_ checkpoint: UInt64) -> Bool { savepoints.contains { $0 >= checkpoint } }
-    private var savepoints: [UInt64] = []
 
     private func isMine(_ transaction: ModelBroker.Transaction, of subtasks: [SimulatedSubtask]) -> Bool {
         subtasks.contains { subtask in subtask.producers.values.contains { $0.session == transaction.session } }
@@ -146,11 +165,13 @@ struct SinkSimulation {
             let answers = subtasks.compactMap { $0.answers[checkpoint.id] }
             guard answers.count == subtasks.count, pending.contains(where: { $0.id == checkpoint.id }) else { continue }
             pending.removeAll { $0.id == checkpoint.id }
+            let complete = Checkpoint(
+                id: checkpoint.id, offset: checkpoint.offset, entries: answers.flatMap { $0 }, parallelism: subtasks.count)
             if checkpoint.isSavepoint {
-                savepoints.append(checkpoint.id)
+                savepoint = complete
                 continue
             }
-            latest = Checkpoint(id: checkpoint.id, offset: checkpoint.offset, entries: answers.flatMap { $0 }, parallelism: subtasks.count)
+            latest = complete
             for older in pending where older.id < checkpoint.id && !older.isSavepoint { abort(older.id) }
             for index in subtasks.indices { subtasks[index].notices.append((checkpoint.id, true)) }
         }
@@ -227,6 +248,7 @@ struct SinkSimulation {
                 subtasks[index].apply(subtasks[index].writer.cancel())
                 while let lane = subtasks[index].busyLanes.first { subtasks[index].step(lane, &broker, .none) }
             }
+            expireUnknown()
             return .finished
         }
         return .stuck("offset \(offset) of \(total), pending \(pending), ready \(subtasks.map(\.writer.isReady))")
@@ -250,9 +272,19 @@ struct SinkSimulation {
         }
         // Nothing of former runs stays in the way of readers once the job runs again.
         guard subtasks.allSatisfy(\.writer.isRecovered), zombies.isEmpty else { return }
-        for open in broker.openTransactions where !isMine(open, of: subtasks) && !isNamed(open) {
-            problems.append("after \(steps) steps \(open.id) is still open, of a former run")
+        for (index, open) in broker.transactions.enumerated() where open.state == .open && !isMine(open, of: subtasks) && !isNamed(open) {
+            if mustBeFenced(open, index) { problems.append("after \(steps) steps \(open.id) is still open, of a former run") }
         }
+    }
+
+    /// Whether the present tasks had a way to know of a transaction. Others end by their time-out: of ids that no checkpoint tells of, on a
+    /// broker that lists none, or which a task that was dead already opened after the listing.
+    private func mustBeFenced(_ open: ModelBroker.Transaction, _ index: Int) -> Bool {
+        inherited.contains(open.id) || index < subtasks[open.id.subtask % subtasks.count].transactionsListed
+    }
+
+    private mutating func expireUnknown() {
+        for (index, open) in broker.transactions.enumerated() where open.state == .open && !mustBeFenced(open, index) { broker.expire(open.id) }
     }
 
     /// A discarded producer's transaction that a lane is about to commit.

@@ -42,6 +42,22 @@ import WeirWorker
         #expect(Int(seen) != nil, "allowed processors: \(seen)")
     }
 
+    /// The stop must be heard wherever the thread is between looking for work and sleeping: a missed one would hang here.
+    @Test(.timeLimit(.minutes(2))) func aStopIsHeardAtAnyMoment() throws {
+        var random = SplitMix64(seed: 1)
+        let moments = 5_000
+        for _ in 0..<moments {
+            let thread = try slot(92, pinned: false)
+            let wait = ContinuousClock.now + .nanoseconds(Int64.random(in: 0...60_000, using: &random))
+            while ContinuousClock.now < wait {}
+            thread.stop()
+        }
+        let left = try FileManager.default.contentsOfDirectory(atPath: "/proc/self/task").filter { task in
+            (try? String(contentsOfFile: "/proc/self/task/\(task)/comm", encoding: .utf8)) == "slot-92\n"
+        }
+        #expect(left.isEmpty)
+    }
+
     @Test func anUnpinnedSlotRunsWhereTheProcessMay() throws {
         let whole = try processors(ofThread: String(ProcessInfo.processInfo.processName.prefix(15))) { _ in true }
         let thread = try slot(91, pinned: false)

@@ -19,4 +19,8 @@ int weir_pipe(int ends[2]);
 pid_t weir_spawn(
     const char *path, char *const arguments[], char *const environment[], const int *descriptors, int count, int new_session);
 
+// Has the process sent SIGTERM, as if from outside, when its standard input ends: for programs that are started by one which may die. What
+// comes in is thrown away. The thread that watches has the caller's signal mask. Returns 0 or -errno.
+int weir_end_with_standard_input(void);
+
 #endif

@@ -56,6 +56,13 @@ struct StateBlockWriter {
         let start = writer.count
         _ = writer.reserve(expectedBytes + StateFormat.headerBytes + 2 * StateFormat.blockHeaderBytes)
         writer.truncate(to: start)
+        Self.writeHeader(kind: kind, fingerprint: fingerprint, rows: rows, into: &writer)
+    }
+
+    /// Writes blocks behind a header that is there already, or will be put in front.
+    init(namespace: Int64) { self.namespace = namespace }
+
+    static func writeHeader(kind: StateFormat.Kind, fingerprint: UInt64, rows: Int, into writer: inout ByteWriter) {
         var header = ByteWriter(capacity: StateFormat.headerBytes)
         header.writeBytes(StateFormat.magic)
         header.writeU16(StateFormat.version)
@@ -83,7 +90,8 @@ struct StateBlockWriter {
         if block.count >= StateFormat.blockBytes { flush(into: &writer) }
     }
 
-    private mutating func flush(into writer: inout ByteWriter) {
+    /// Closes the block at hand.
+    mutating func flush(into writer: inout ByteWriter) {
         if rows > 0 { writeBlock(into: &writer) }
     }
 

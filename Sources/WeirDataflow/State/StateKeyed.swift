@@ -50,26 +50,37 @@ public final class CurrentKey {
 public struct ValueState<Value: BinaryCodable> {
     @usableFromInline let table: StateTable<Value>
     @usableFromInline let key: CurrentKey
-    @inlinable init(table: StateTable<Value>, key: CurrentKey) {
+    /// Nil without a TTL.
+    @usableFromInline let expiry: StateExpiry?
+    @inlinable init(table: StateTable<Value>, key: CurrentKey, expiry: StateExpiry? = nil) {
         self.table = table
         self.key = key
+        self.expiry = expiry
     }
 
     /// The key's value; nil if it has none. Setting nil removes it.
     @inlinable
     public var value: Value? {
-        get { table.find(hash: key.hash, keyBytes: key.bytes)?.pointee }
+        get {
+            if let expiry, !expiry.isReadable(key) { return nil }
+            return table.find(hash: key.hash, keyBytes: key.bytes)?.pointee
+        }
         nonmutating set {
             guard let newValue else { return clear() }
+            expiry?.willWrite(key)
             let (place, inserted) = table.upsert(hash: key.hash, keyBytes: key.bytes)
             if inserted { place.initialize(to: newValue) } else { place.pointee = newValue }
+            expiry?.wrote(key)
         }
     }
 
     /// Changes the key's value in place, from `initial` if it has none. The body must not use the state.
     @inlinable @inline(__always)
     public func update<Result>(from initial: @autoclosure () -> Value, _ body: (inout Value) throws -> Result) rethrows -> Result {
-        try body(&table.upsert(hash: key.hash, keyBytes: key.bytes, initial: initial()).pointee)
+        expiry?.willWrite(key)
+        let place = table.upsert(hash: key.hash, keyBytes: key.bytes, initial: initial())
+        expiry?.wrote(key)
+        return try body(&place.pointee)
     }
 
     /// Removes the key's value.
@@ -81,25 +92,43 @@ public struct ValueState<Value: BinaryCodable> {
 public struct ListState<Element: BinaryCodable> {
     @usableFromInline let table: StateTable<[Element]>
     @usableFromInline let key: CurrentKey
-    @inlinable init(table: StateTable<[Element]>, key: CurrentKey) {
+    /// Nil without a TTL.
+    @usableFromInline let expiry: StateExpiry?
+    @inlinable init(table: StateTable<[Element]>, key: CurrentKey, expiry: StateExpiry? = nil) {
         self.table = table
         self.key = key
+        self.expiry = expiry
+    }
+
+    /// The key's list for writing, made if there is none.
+    @inlinable
+    func place() -> UnsafeMutablePointer<[Element]> {
+        expiry?.willWrite(key)
+        let place = table.upsert(hash: key.hash, keyBytes: key.bytes, initial: [])
+        expiry?.wrote(key)
+        return place
     }
 
     /// The key's elements in the order of their addition. Setting an empty list removes the key.
     @inlinable
     public var elements: [Element] {
-        get { table.find(hash: key.hash, keyBytes: key.bytes)?.pointee ?? [] }
+        get {
+            if let expiry, !expiry.isReadable(key) { return [] }
+            return table.find(hash: key.hash, keyBytes: key.bytes)?.pointee ?? []
+        }
         nonmutating set {
             guard !newValue.isEmpty else { return clear() }
-            table.upsert(hash: key.hash, keyBytes: key.bytes, initial: []).pointee = newValue
+            place().pointee = newValue
         }
     }
 
-    @inlinable public var isEmpty: Bool { table.find(hash: key.hash, keyBytes: key.bytes) == nil }
+    @inlinable public var isEmpty: Bool {
+        if let expiry { return !expiry.isReadable(key) }
+        return table.find(hash: key.hash, keyBytes: key.bytes) == nil
+    }
 
     @inlinable
-    public func append(_ element: Element) { table.upsert(hash: key.hash, keyBytes: key.bytes, initial: []).pointee.append(element) }
+    public func append(_ element: Element) { place().pointee.append(element) }
 
     /// Removes the key's list.
     @inlinable
@@ -137,19 +166,33 @@ public struct StateMapEntries<Key: Hashable & BinaryCodable, Value: BinaryCodabl
 public struct MapState<Key: Hashable & BinaryCodable, Value: BinaryCodable> {
     @usableFromInline let table: StateTable<StateMapEntries<Key, Value>>
     @usableFromInline let key: CurrentKey
-    @inlinable init(table: StateTable<StateMapEntries<Key, Value>>, key: CurrentKey) {
+    /// Nil without a TTL.
+    @usableFromInline let expiry: StateExpiry?
+    @inlinable init(table: StateTable<StateMapEntries<Key, Value>>, key: CurrentKey, expiry: StateExpiry? = nil) {
         self.table = table
         self.key = key
+        self.expiry = expiry
+    }
+
+    /// The key's map for reading.
+    @inlinable
+    func map() -> UnsafePointer<StateMapEntries<Key, Value>>? {
+        if let expiry, !expiry.isReadable(key) { return nil }
+        return table.find(hash: key.hash, keyBytes: key.bytes)
     }
 
     /// The value of an entry; nil if there is none. Setting nil removes it.
     @inlinable
     public subscript(entry: Key) -> Value? {
-        get { table.find(hash: key.hash, keyBytes: key.bytes)?.pointee.entries[entry] }
+        get { map()?.pointee.entries[entry] }
         nonmutating set {
+            expiry?.willWrite(key)
             if let newValue {
-                table.upsert(hash: key.hash, keyBytes: key.bytes, initial: .init()).pointee.entries[entry] = newValue
+                let place = table.upsert(hash: key.hash, keyBytes: key.bytes, initial: .init())
+                expiry?.wrote(key)
+                place.pointee.entries[entry] = newValue
             } else if let place = table.findMutable(hash: key.hash, keyBytes: key.bytes) {
+                expiry?.wrote(key)
                 place.pointee.entries[entry] = nil
                 // A key without entries has no row: state of keys that come and go stays small.
                 if place.pointee.entries.isEmpty { clear() }
@@ -158,8 +201,8 @@ public struct MapState<Key: Hashable & BinaryCodable, Value: BinaryCodable> {
     }
 
     /// All entries, in no particular order.
-    @inlinable public var entries: [Key: Value] { table.find(hash: key.hash, keyBytes: key.bytes)?.pointee.entries ?? [:] }
-    @inlinable public var count: Int { table.find(hash: key.hash, keyBytes: key.bytes)?.pointee.entries.count ?? 0 }
+    @inlinable public var entries: [Key: Value] { map()?.pointee.entries ?? [:] }
+    @inlinable public var count: Int { map()?.pointee.entries.count ?? 0 }
     @inlinable public var isEmpty: Bool { count == 0 }
 
     /// Removes the key's map.

@@ -36,14 +36,17 @@ final class StatePage: @unchecked Sendable {
     let startOffset: Int
     let operations: StateValueOperations
     let valueOffset: Int
+    /// Names the page's content in the snapshots that hold it: a page gets another number before the first write behind a capture.
+    var version: UInt64
 
-    init(capacity: Int, startOffset: Int, operations: StateValueOperations, valueOffset: Int) {
+    init(capacity: Int, startOffset: Int, operations: StateValueOperations, valueOffset: Int, version: UInt64) {
         base = .allocate(byteCount: Swift.max(capacity, 8), alignment: 64)
         self.capacity = capacity
         self.startOffset = startOffset
         used = startOffset
         self.operations = operations
         self.valueOffset = valueOffset
+        self.version = version
     }
 
     deinit {
@@ -57,8 +60,9 @@ final class StatePage: @unchecked Sendable {
     }
 
     /// A page of its own with the same rows at the same places.
-    func copy() -> StatePage {
-        let page = StatePage(capacity: capacity, startOffset: startOffset, operations: operations, valueOffset: valueOffset)
+    func copy(version: UInt64) -> StatePage {
+        let page = StatePage(
+            capacity: capacity, startOffset: startOffset, operations: operations, valueOffset: valueOffset, version: version)
         page.base.copyMemory(from: base, byteCount: used)
         page.used = used
         guard !operations.isBitwise else { return page }
@@ -77,5 +81,15 @@ final class StatePage: @unchecked Sendable {
             if units & StateRow.freeBit == 0 { try body(row) }
             offset += Int(units & ~StateRow.freeBit) * 8
         }
+    }
+}
+
+/// Numbers for the contents of pages, each given once in the life of a state.
+final class StatePageVersions {
+    private var last: UInt64 = 0
+
+    func next() -> UInt64 {
+        last += 1
+        return last
     }
 }

@@ -50,8 +50,15 @@ public final class StateRowTable {
     private var sparePages: [StatePage] = []
     private var pageBytes = 0
     private static let indexMin = 16
+    private let versions: StatePageVersions
+    /// Of a table with a TTL: the latest time that has expired. Such a table holds ``TimedValue``s.
+    var expired: (() -> Int64)?
 
-    public init(operations: StateValueOperations) {
+    public convenience init(operations: StateValueOperations) { self.init(operations: operations, versions: StatePageVersions()) }
+
+    /// - Parameter versions: Those of the state that the table is part of.
+    init(operations: StateValueOperations, versions: StatePageVersions) {
+        self.versions = versions
         self.operations = operations
         valueOffset = (16 + operations.alignment - 1) & ~(operations.alignment - 1)
         keyOffset = valueOffset + operations.paddedSize
@@ -261,8 +268,10 @@ public final class StateRowTable {
         let page: StatePage
         if capacity == StateRow.pageBytes, startOffset == 0, let spare = sparePages.popLast() {
             page = spare
+            page.version = versions.next()
         } else {
-            page = StatePage(capacity: capacity, startOffset: startOffset, operations: operations, valueOffset: valueOffset)
+            page = StatePage(
+                capacity: capacity, startOffset: startOffset, operations: operations, valueOffset: valueOffset, version: versions.next())
             pageBytes += capacity
         }
         let entry = StateTableCore.PageEntry(base: page.base, epoch: core.pointee.epoch)
@@ -315,7 +324,7 @@ public final class StateRowTable {
 
     private func dropPage(_ page: Int) {
         pageBytes -= pages[page].capacity
-        pages[page] = StatePage(capacity: 0, startOffset: 0, operations: operations, valueOffset: valueOffset)
+        pages[page] = StatePage(capacity: 0, startOffset: 0, operations: operations, valueOffset: valueOffset, version: versions.next())
         core.pointee.pages[page] = .init(base: pages[page].base, epoch: core.pointee.epoch)
         freePages.append(page)
     }
@@ -384,8 +393,10 @@ public final class StateRowTable {
     @usableFromInline @inline(never)
     func detach(_ page: Int) {
         if page == core.pointee.tailPage { sealTail() }
-        if !isKnownUniquelyReferenced(&pages[page]) {
-            pages[page] = pages[page].copy()
+        if isKnownUniquelyReferenced(&pages[page]) {
+            pages[page].version = versions.next()
+        } else {
+            pages[page] = pages[page].copy(version: versions.next())
             core.pointee.pages[page].base = pages[page].base
         }
         core.pointee.pages[page].epoch = core.pointee.epoch
@@ -403,7 +414,8 @@ public final class StateRowTable {
     func capture() -> StateTableSnapshot {
         sealTail()
         core.pointee.epoch &+= 1
-        return StateTableSnapshot(pages: pages, count: core.pointee.count, operations: operations, keyOffset: keyOffset)
+        return StateTableSnapshot(
+            pages: pages, count: core.pointee.count, operations: operations, keyOffset: keyOffset, expired: expired?())
     }
 
     /// Lends the number of every row, in the order of their places. The body may write and remove the row it is lent.

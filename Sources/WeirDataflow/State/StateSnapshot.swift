@@ -9,23 +9,55 @@ public struct StateTableSnapshot: Sendable {
     public let count: Int
     let operations: StateValueOperations
     let keyOffset: Int
+    /// Of a table with a TTL: the latest time that had expired at the capture.
+    let expired: Int64?
 
     /// Bytes of rows, free ones included: about what ``encode(into:)`` will write.
     package var bytes: Int { pages.reduce(0) { $0 + $1.used } }
 
-    /// Writes header and rows: ``StateFormat``.
+    /// Writes header and rows, without those that had expired: ``StateFormat``.
     package func encode(into writer: inout ByteWriter) {
-        var blocks = StateBlockWriter(kind: .table, fingerprint: operations.fingerprint, rows: count, expectedBytes: bytes, into: &writer)
+        var live = count
+        if let expired {
+            for page in pages { page.forEachRow { if Self.time($0, page) <= expired { live -= 1 } } }
+        }
+        var blocks = StateBlockWriter(kind: .table, fingerprint: operations.fingerprint, rows: live, expectedBytes: bytes, into: &writer)
         encodeRows(to: &blocks, into: &writer)
         blocks.finish(into: &writer)
     }
 
     func encodeRows(to blocks: inout StateBlockWriter, into writer: inout ByteWriter) {
+        for page in pages { encodeRows(of: page, to: &blocks, into: &writer, without: expired) }
+    }
+
+    private static func time(_ row: UnsafeRawPointer, _ page: StatePage) -> Int64 { row.load(fromByteOffset: page.valueOffset, as: Int64.self) }
+
+    /// Header, a piece a page, end. Rows that had expired are among them: what a page writes must not depend on the time.
+    package func forEachPiece(_ body: (StatePiece) -> Void) {
+        body(.header(kind: .table, fingerprint: operations.fingerprint, rows: count))
+        forEachPage(namespace: 0, body)
+        body(.end)
+    }
+
+    func forEachPage(namespace: Int64, _ body: (StatePiece) -> Void) {
         for page in pages {
-            page.forEachRow { row in
-                blocks.row(hash: row.load(as: UInt64.self), key: key(of: row), into: &writer) {
-                    operations.encode(row + page.valueOffset, &$0)
-                }
+            body(
+                StatePiece(version: page.used >= StatePiece.sharedBytesMin ? page.version : nil, bytes: page.used) { writer in
+                    var blocks = StateBlockWriter(namespace: namespace)
+                    encodeRows(of: page, to: &blocks, into: &writer)
+                    blocks.flush(into: &writer)
+                })
+        }
+    }
+
+    /// - Parameter expired: Leaves out the rows up to a time; nil: none.
+    private func encodeRows(
+        of page: StatePage, to blocks: inout StateBlockWriter, into writer: inout ByteWriter, without expired: Int64? = nil
+    ) {
+        page.forEachRow { row in
+            if let expired, Self.time(row, page) <= expired { return }
+            blocks.row(hash: row.load(as: UInt64.self), key: key(of: row), into: &writer) {
+                operations.encode(row + page.valueOffset, &$0)
             }
         }
     }

@@ -16,27 +16,51 @@ public final class KeyedStateStore {
     private let maxParallelism: Int
     private var parts: [String: Part] = [:]
     private var pending: [String: [RestoredState.Keyed]] = [:]
+    /// Milliseconds since 1970.
+    private let wallTime: () -> Int64
+    private let memoryLimit: StateMemoryLimit?
 
     /// - Parameters:
     ///   - keyGroups: Those of the subtask.
     ///   - maxParallelism: Key groups of the job.
-    public init(keyGroups: Range<Int>, maxParallelism: Int) {
+    ///   - wallTime: Milliseconds since 1970, for states with a TTL.
+    ///   - memoryLimit: Nil: as much as there is.
+    package init(
+        keyGroups: Range<Int>, maxParallelism: Int, wallTime: @escaping () -> Int64 = { 0 }, memoryLimit: StateMemoryLimit? = nil
+    ) {
         self.keyGroups = keyGroups
         self.maxParallelism = maxParallelism
+        self.wallTime = wallTime
+        self.memoryLimit = memoryLimit
     }
 
-    public convenience init(_ context: OperatorContext) {
-        self.init(keyGroups: context.keyGroups, maxParallelism: context.maxParallelism)
+    /// - Throws: `JobFailure` for a limit of the memory that is none.
+    public convenience init(_ context: OperatorContext) throws {
+        self.init(
+            keyGroups: context.keyGroups, maxParallelism: context.maxParallelism,
+            wallTime: { [clock = context.clock] in clock.wallTime.milliseconds },
+            memoryLimit: try StateMemoryLimit(context.settings))
+    }
+
+    /// Bytes by state, sorted by name; not what values refer to.
+    package var bytesByState: [(name: String, bytes: Int)] { parts.map { ($0.key, bytes(of: $0.value)) }.sorted { $0.0 < $1.0 } }
+
+    /// Called for every batch: sees now and then whether the states are larger than they may be.
+    ///
+    /// - Throws: `JobFailure` naming the states and their sizes.
+    package func checkMemory() throws {
+        guard let memoryLimit, memoryLimit.isDue() else { return }
+        try memoryLimit.check(bytesByState)
     }
 
     /// Bytes of everything in it; not what values refer to.
-    public var bytes: Int {
-        parts.values.reduce(0) { sum, part in
-            switch part {
-            case .table(let table): sum + table.bytes
-            case .windows(let windows): sum + windows.bytes
-            case .timers(let timers): sum + timers.bytes
-            }
+    public var bytes: Int { parts.values.reduce(0) { $0 + bytes(of: $1) } }
+
+    private func bytes(of part: Part) -> Int {
+        switch part {
+        case .table(let table): table.bytes
+        case .windows(let windows): windows.bytes
+        case .timers(let timers): timers.bytes
         }
     }
 
@@ -57,35 +81,57 @@ public final class KeyedStateStore {
         WindowedTables(namespaces: try declareWindows(name, StateValueOperations(type)))
     }
 
+    /// - Parameter ttl: How long a key's value is kept; nil: for ever.
     @inlinable
-    public func value<Value: BinaryCodable>(_ name: String, of type: Value.Type = Value.self) throws -> ValueState<Value> {
-        ValueState(table: try table(name, of: type), key: currentKey)
+    public func value<Value: BinaryCodable>(_ name: String, of type: Value.Type = Value.self, ttl: StateTTL? = nil) throws -> ValueState<Value> {
+        guard let ttl else { return ValueState(table: try table(name, of: type), key: currentKey) }
+        let rows = try declareTable(name, StateValueOperations(TimedValue<Value>.self))
+        return ValueState(table: StateTable(timed: rows), key: currentKey, expiry: try expiry(name, rows, ttl))
     }
 
+    /// - Parameter ttl: How long a key's list is kept, as a whole; nil: for ever.
     @inlinable
-    public func list<Element: BinaryCodable>(_ name: String, of type: Element.Type = Element.self) throws -> ListState<Element> {
-        ListState(table: try table(name, of: [Element].self), key: currentKey)
+    public func list<Element: BinaryCodable>(_ name: String, of type: Element.Type = Element.self, ttl: StateTTL? = nil) throws -> ListState<Element>
+    {
+        let value = try value(name, of: [Element].self, ttl: ttl)
+        return ListState(table: value.table, key: currentKey, expiry: value.expiry)
     }
 
+    /// - Parameter ttl: How long a key's map is kept, as a whole; nil: for ever.
     @inlinable
     public func map<Key: Hashable & BinaryCodable, Value: BinaryCodable>(
-        _ name: String, of key: Key.Type = Key.self, to value: Value.Type = Value.self
+        _ name: String, of key: Key.Type = Key.self, to value: Value.Type = Value.self, ttl: StateTTL? = nil
     ) throws -> MapState<Key, Value> {
-        MapState(table: try table(name, of: StateMapEntries<Key, Value>.self), key: currentKey)
+        let entries = try self.value(name, of: StateMapEntries<Key, Value>.self, ttl: ttl)
+        return MapState(table: entries.table, key: currentKey, expiry: entries.expiry)
     }
 
+    /// - Parameter ttl: How long a key's value is kept; nil: for ever.
     @inlinable
     public func reducing<Value: BinaryCodable>(
-        _ name: String, of type: Value.Type = Value.self, reduce: @escaping (Value, Value) throws -> Value
+        _ name: String, of type: Value.Type = Value.self, ttl: StateTTL? = nil, reduce: @escaping (Value, Value) throws -> Value
     ) throws -> ReducingState<Value> {
-        ReducingState(state: try value(name, of: type), reduce: reduce)
+        ReducingState(state: try value(name, of: type, ttl: ttl), reduce: reduce)
     }
 
+    /// - Parameter ttl: How long a key's accumulator is kept; nil: for ever.
     @inlinable
     public func aggregating<Input, Accumulator: BinaryCodable>(
-        _ name: String, initial: @escaping () -> Accumulator, add: @escaping (inout Accumulator, Input) throws -> Void
+        _ name: String, ttl: StateTTL? = nil, initial: @escaping () -> Accumulator, add: @escaping (inout Accumulator, Input) throws -> Void
     ) throws -> AggregatingState<Input, Accumulator> {
-        AggregatingState(state: try value(name, of: Accumulator.self), initial: initial, add: add)
+        AggregatingState(state: try value(name, of: Accumulator.self, ttl: ttl), initial: initial, add: add)
+    }
+
+    @usableFromInline
+    func expiry(_ name: String, _ rows: StateRowTable, _ ttl: StateTTL) throws -> StateExpiry {
+        guard ttl.time >= .milliseconds(1) else {
+            throw JobFailure(
+                domain: .configuration, recovery: .fail,
+                message: "the TTL of the keyed state \"\(name)\" is \(formatDuration(ttl.time)), less than 1 ms")
+        }
+        let expiry = StateExpiry(rows, ttl, wallTime: wallTime)
+        rows.expired = { expiry.expired }
+        return expiry
     }
 
     public func timers(_ name: String) throws -> TimerQueue {

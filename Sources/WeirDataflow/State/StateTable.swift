@@ -6,13 +6,25 @@ public import WeirBase
 /// the next insertion, removal or capture. A reference: copies share the table. One thread at a time uses it.
 public struct StateTable<Value: BinaryCodable> {
     public let rows: StateRowTable
+    /// Where a row's value begins.
+    @usableFromInline let valueOffset: Int
 
     @inlinable @inline(__always)
-    public init() { rows = StateRowTable(operations: StateValueOperations(Value.self)) }
+    public init() { self.init(rows: StateRowTable(operations: StateValueOperations(Value.self))) }
 
     /// For a table made by ``WindowedTables`` or a registry: `rows` was made with the operations of `Value`.
     @inlinable @inline(__always)
-    init(rows: StateRowTable) { self.rows = rows }
+    init(rows: StateRowTable) {
+        self.rows = rows
+        valueOffset = rows.valueOffset
+    }
+
+    /// For a table with a TTL: `rows` was made with the operations of `TimedValue<Value>`. Whoever inserts sets the time.
+    @inlinable @inline(__always)
+    init(timed rows: StateRowTable) {
+        self.rows = rows
+        valueOffset = rows.valueOffset + TimedValue<Value>.valueOffset
+    }
 
     /// Keys in the table.
     @inlinable public var count: Int { rows.count }
@@ -21,7 +33,7 @@ public struct StateTable<Value: BinaryCodable> {
 
     @inlinable @inline(__always)
     func value(_ row: UnsafeMutableRawPointer) -> UnsafeMutablePointer<Value> {
-        (row + rows.valueOffset).assumingMemoryBound(to: Value.self)
+        (row + valueOffset).assumingMemoryBound(to: Value.self)
     }
 
     /// The key's value, for reading.

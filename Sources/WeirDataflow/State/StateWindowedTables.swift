@@ -102,6 +102,7 @@ public final class StateNamespaces {
     private var tables: [Int64: StateRowTable] = [:]
     private var sorted: [Int64] = []
     private var spare: [StateRowTable] = []
+    private let versions = StatePageVersions()
     /// Emptied tables kept with their memory.
     private static let sparesMax = 4
 
@@ -120,7 +121,7 @@ public final class StateNamespaces {
     @usableFromInline
     func table(_ namespace: Int64) -> StateRowTable {
         if let table = tables[namespace] { return table }
-        let table = spare.popLast() ?? StateRowTable(operations: operations)
+        let table = spare.popLast() ?? StateRowTable(operations: operations, versions: versions)
         tables[namespace] = table
         sorted.insert(namespace, at: position(namespace))
         return table
@@ -180,5 +181,11 @@ struct StateNamespacesSnapshot: Sendable, KeyedStatePart {
             table.encodeRows(to: &blocks, into: &writer)
         }
         blocks.finish(into: &writer)
+    }
+
+    package func forEachPiece(_ body: (StatePiece) -> Void) {
+        body(.header(kind: .windows, fingerprint: fingerprint, rows: count))
+        for (namespace, table) in tables { table.forEachPage(namespace: namespace, body) }
+        body(.end)
     }
 }

@@ -1247,9 +1247,6 @@ package nonisolated struct WireDeploy: Sendable {
   /// The state handles for the vertices that the receiver runs.
   package var restore: [WireVertexRestore] = []
 
-  /// Incremental checkpoints may refer to the files of the restored one.
-  package var restoreShareable: Bool = false
-
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -3650,7 +3647,7 @@ nonisolated extension WireWorkerAddress: SwiftProtobuf.Message, SwiftProtobuf._M
 
 nonisolated extension WireDeploy: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Deploy"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}epoch\0\u{1}options\0\u{3}worker_index\0\u{1}workers\0\u{1}placements\0\u{1}tasks\0\u{3}restore_checkpoint\0\u{3}checkpoint_directory\0\u{1}graph\0\u{3}graph_hash\0\u{3}restore_directory\0\u{1}slots\0\u{1}restore\0\u{3}restore_shareable\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}epoch\0\u{1}options\0\u{3}worker_index\0\u{1}workers\0\u{1}placements\0\u{1}tasks\0\u{3}restore_checkpoint\0\u{3}checkpoint_directory\0\u{1}graph\0\u{3}graph_hash\0\u{3}restore_directory\0\u{1}slots\0\u{1}restore\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3672,7 +3669,6 @@ nonisolated extension WireDeploy: SwiftProtobuf.Message, SwiftProtobuf._MessageI
       case 12: try { try decoder.decodeSingularStringField(value: &self.restoreDirectory) }()
       case 13: try { try decoder.decodeSingularUInt32Field(value: &self.slots) }()
       case 14: try { try decoder.decodeRepeatedMessageField(value: &self.restore) }()
-      case 15: try { try decoder.decodeSingularBoolField(value: &self.restoreShareable) }()
       default: break
       }
     }
@@ -3721,9 +3717,6 @@ nonisolated extension WireDeploy: SwiftProtobuf.Message, SwiftProtobuf._MessageI
     if !self.restore.isEmpty {
       try visitor.visitRepeatedMessageField(value: self.restore, fieldNumber: 14)
     }
-    if self.restoreShareable != false {
-      try visitor.visitSingularBoolField(value: self.restoreShareable, fieldNumber: 15)
-    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -3742,7 +3735,6 @@ nonisolated extension WireDeploy: SwiftProtobuf.Message, SwiftProtobuf._MessageI
     if lhs.restoreDirectory != rhs.restoreDirectory {return false}
     if lhs.slots != rhs.slots {return false}
     if lhs.restore != rhs.restore {return false}
-    if lhs.restoreShareable != rhs.restoreShareable {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

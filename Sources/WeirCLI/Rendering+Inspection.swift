@@ -75,11 +75,11 @@ extension Rendering {
     ) {
         let size = formatBytes(UInt64(state.bytes))
         switch state.contents {
-        case .keyed(let kind, let fingerprint, let rows, let namespaces):
+        case .keyed(let kind, let fingerprint, let schema, let rows, let namespaces):
             let least = maxParallelism / max(1, operation.parallelism)
             let groups = maxParallelism % max(1, operation.parallelism) == 0 ? "\(least)" : "\(least)-\(least + 1)"
             table.add(
-                state.name, kind.rawValue, "\(rows)", kind == .windows ? "\(namespaces)" : "-", size, groups, hexadecimal(fingerprint))
+                state.name, kind.rawValue, "\(rows)", kind == .windows ? "\(namespaces)" : "-", size, groups, schema ?? hexadecimal(fingerprint))
         case .list(let entries):
             table.add(state.name, "list", "\(entries.count)", "-", size, "-", "-")
         }
@@ -133,11 +133,11 @@ extension Rendering {
 
     private static func json(_ state: CheckpointInspection.State) -> JSONValue {
         switch state.contents {
-        case .keyed(let kind, let fingerprint, let rows, let namespaces):
+        case .keyed(let kind, let fingerprint, let schema, let rows, let namespaces):
             .object([
                 "name": .string(state.name), "kind": .string(kind.rawValue), "rows": .unsigned(rows), "windows": .integer(Int64(namespaces)),
                 "bytes": .integer(Int64(state.bytes)), "subtasks": .integer(Int64(state.subtasks)),
-                "schemaFingerprint": .string(hexadecimal(fingerprint)),
+                "schemaFingerprint": .string(hexadecimal(fingerprint)), "schema": schema.map { .string($0) } ?? .null,
             ])
         case .list(let entries):
             .object([

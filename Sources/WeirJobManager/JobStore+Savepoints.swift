@@ -33,7 +33,7 @@ extension JobStore {
                 try? files.remove(metadata)
                 throw error
             }
-            if let fenced = fenced(checkpoint.job) { return .failure(fenced) }
+            if let fenced = fenced(checkpoint.job), fenced.recovery == .fail { return .failure(fenced) }
             return .success(directory)
         } catch {
             return .failure(error)

@@ -207,8 +207,9 @@ package final class JobStore: Sendable {
         let storage = storage(checkpoint.job)
         do throws(JobFailure) {
             try storage.writeMetadata(checkpoint.id, payload: CheckpointMetadata.encode(checkpoint))
-            // Whoever has taken over meanwhile may have read it, or not: it stays, and nobody here is told that it exists.
-            if let fenced = fenced(checkpoint.job) { return .failure(fenced) }
+            // Whoever has taken over meanwhile may have read it, or not: it stays, and nobody here is told that it exists. Where nobody can say,
+            // it exists.
+            if let fenced = fenced(checkpoint.job), fenced.recovery == .fail { return .failure(fenced) }
             return .success(storage.directory(of: checkpoint.id))
         } catch {
             // Not there, or not known to be: the control plane must be able to rely on it being gone.

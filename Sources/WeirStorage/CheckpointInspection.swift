@@ -7,7 +7,7 @@ package struct CheckpointInspection: Sendable {
     /// One state of one operator, over all subtasks.
     package struct State: Sendable {
         package enum Contents: Sendable {
-            case keyed(StateSummary.Kind, fingerprint: UInt64, rows: UInt64, namespaces: Int)
+            case keyed(StateSummary.Kind, fingerprint: UInt64, schema: String?, rows: UInt64, namespaces: Int)
             /// Entries of a list or union state, in the order of the subtasks.
             case list([[UInt8]])
         }
@@ -99,11 +99,13 @@ package struct CheckpointInspection: Sendable {
                 var state =
                     keyed[piece.name]
                     ?? State(
-                        name: piece.name, contents: .keyed(summary.kind, fingerprint: summary.fingerprint, rows: 0, namespaces: 0), bytes: 0,
+                        name: piece.name,
+                        contents: .keyed(summary.kind, fingerprint: summary.fingerprint, schema: summary.schema, rows: 0, namespaces: 0), bytes: 0,
                         subtasks: 0)
-                if case .keyed(let kind, let fingerprint, let rows, let namespaces) = state.contents {
+                if case .keyed(let kind, let fingerprint, let schema, let rows, let namespaces) = state.contents {
                     state.contents = .keyed(
-                        kind, fingerprint: fingerprint, rows: rows + summary.rows, namespaces: max(namespaces, summary.namespaces))
+                        kind, fingerprint: fingerprint, schema: schema, rows: rows + summary.rows,
+                        namespaces: max(namespaces, summary.namespaces))
                 }
                 state.bytes += piece.bytes.count
                 state.subtasks += 1

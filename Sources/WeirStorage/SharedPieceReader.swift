@@ -1,4 +1,4 @@
-package import WeirBase
+internal import WeirBase
 
 /// Reads pieces of files, and checks them and the files' headers.
 package struct SharedPieceReader {

@@ -2,7 +2,7 @@ internal import Foundation
 internal import Synchronization
 package import WeirBase
 package import WeirDataflow
-internal import WeirStorage
+package import WeirStorage
 package import WeirWire
 
 /// Writes the snapshots of tasks to the shared filesystem, each with references to what of it lies there already, and reads them back.

@@ -83,9 +83,11 @@ import WeirWire
     @Test(arguments: [ENOSPC, EDQUOT, EIO, EROFS])
     func aFullDiskAtAnyCallLeavesThePreviousCheckpointAndTheNextSucceeds(code: Int32) throws {
         try atEveryCall(.error(code), isLasting: true) { bench, store, published in
-            #expect(!published)
             bench.files.heal()
-            #expect(try bench.recovered().checkpoints.contains(CheckpointID(1)))
+            // At the last calls it is there already.
+            let found = try bench.recovered().checkpoints
+            #expect(found.first == CheckpointID(1))
+            if published { #expect(found.last == CheckpointID(2)) }
             // The same JobManager would have to be the owner again: it asks at the next checkpoint.
             try store.own(Self.job)
             #expect(throws: Never.self) { try store.publish(try bench.checkpoint(3), atMilliseconds: 0).get() }

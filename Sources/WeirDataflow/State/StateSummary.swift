@@ -13,6 +13,8 @@ package struct StateSummary: Hashable, Sendable {
     package var kind: Kind
     /// Of the schema of the values: two states with the same one hold the same fields.
     package var fingerprint: UInt64
+    /// The schema's text; nil in format version 1, which has the fingerprint alone.
+    package var schema: String?
     package var rows: UInt64
     /// Namespaces, which are windows; 1 for a table that is not empty.
     package var namespaces: Int
@@ -44,8 +46,8 @@ package struct StateSummary: Hashable, Sendable {
         let kindByte = try fields.readU8()
         _ = try fields.readU8()
         guard try fields.readU32() == StateFormat.headerCRC(header) else { throw DecodingFailure("keyed state: damaged header", offset: 0) }
-        guard version == StateFormat.version else {
-            throw DecodingFailure("keyed state of format version \(version); this build reads version \(StateFormat.version)", offset: 8)
+        guard (1...Self.versionMax).contains(version) else {
+            throw DecodingFailure("keyed state of format version \(version); this build reads versions 1 to \(Self.versionMax)", offset: 8)
         }
         switch StateFormat.Kind(rawValue: kindByte) {
         case .table: kind = .table
@@ -55,7 +57,20 @@ package struct StateSummary: Hashable, Sendable {
         }
         fingerprint = try fields.readU64()
         rows = try fields.readU64()
+        if version >= Self.versionWithSchema { schema = try Self.readSchema(&reader) }
         namespaces = try Self.walk(&reader, rows: rows)
+    }
+
+    private static let versionMax: UInt16 = 2
+    private static let versionWithSchema: UInt16 = 2
+
+    private static func readSchema(_ reader: inout ByteReader) throws(DecodingFailure) -> String {
+        let start = reader.position
+        let count = try reader.readBytes(4)
+        let crc = try reader.readU32()
+        let text = try reader.readBytes(Int(UInt32(littleEndian: count.loadUnaligned(as: UInt32.self))))
+        guard crc == crc32c(text, seed: crc32c(count)) else { throw DecodingFailure("keyed state: a schema with a wrong checksum", offset: start) }
+        return String(decoding: text, as: UTF8.self)
     }
 
     /// - Returns: Namespaces seen; those of one follow each other.

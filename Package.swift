@@ -162,7 +162,7 @@ let package = Package(
         tests("WeirArchitectureTests", []),
         tests("WeirJobManagerTests", ["WeirBase", "WeirControl", "WeirStorage", "WeirWire", "WeirJobManager", "WeirTestKit"]),
         tests("WeirWorkerTests", ["WeirBase", "WeirGraph", "WeirWire", "WeirDataflow", "WeirTransport", "WeirStorage", "WeirWorker", metrics]),
-        tests("WeirEndToEndTests", ["WeirBase", "WeirWire", "WeirTestKit"]),
+        tests("WeirEndToEndTests", ["WeirBase", "WeirWire", "WeirTestKit"], fixtures: ["Fixtures"]),
         tests(
             "WeirTaskManagerTests",
             ["WeirBase", "WeirWire", "WeirTransport", "WeirConfiguration", "WeirDigest", "WeirTaskManager", logging, protobuf]),

@@ -125,8 +125,8 @@ let package = Package(
         program(
             "WeirBench",
             [
-                "Weir", "WeirBase", "WeirGraph", "WeirDataflow", "WeirWire", "WeirWorker", "WeirCLI", "WeirTestKit", "CWeirProcess", "CWeirSystem",
-                "CRdKafka", argumentParser,
+                "Weir", "WeirBase", "WeirGraph", "WeirDataflow", "WeirWire", "WeirStorage", "WeirWorker", "WeirCLI", "WeirTestKit", "CWeirProcess",
+                "CWeirSystem", "CRdKafka", argumentParser,
             ]),
         // Tests
         tests("WeirBaseTests", ["WeirBase"]),

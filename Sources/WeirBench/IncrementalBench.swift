@@ -3,6 +3,7 @@ import Weir
 import WeirBase
 import WeirDataflow
 import WeirGraph
+import WeirStorage
 import WeirWire
 import WeirWorker
 

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
-#include <malloc.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sched.h>
@@ -141,13 +140,6 @@ int weir_allowed_processors(void) {
     if (sched_getaffinity(0, sizeof set, &set) < 0) return 1;
     int count = CPU_COUNT(&set);
     return count > 0 ? count : 1;
-}
-
-void weir_keep_freed_memory(int keep_bytes) {
-    (void)mallopt(M_TRIM_THRESHOLD, keep_bytes);
-    (void)mallopt(M_TOP_PAD, keep_bytes / 8);
-    // Setting any of these switches the allocator's own adaptation of this one off; its default would map every larger array anew.
-    (void)mallopt(M_MMAP_THRESHOLD, 4 << 20);
 }
 
 int weir_pin_thread(int index) {

@@ -56,6 +56,9 @@ public final class OperatorContext {
     /// Where the keyed state of the operator hangs; whoever makes the store sets it.
     package var keyedState: AnyObject?
 
+    /// Set before the operator is made.
+    package var sideOutputs: [String: AnySideOutput] = [:]
+
     package let counters = CounterTable()
     package weak var control: (any ControlOutput)?
     /// The earliest call-back asked for, milliseconds since 1970.

@@ -162,7 +162,11 @@ struct TaskBuilder {
             }
             let child = try makeNode(next, visited: &visited)
             chained.children.append(child)
-            collectors.append(factory.makeChained(to: child))
+            if let sideOutput = child.operation as? AnySideOutput {
+                context.sideOutputs[sideOutput.tag] = sideOutput
+            } else {
+                collectors.append(factory.makeChained(to: child))
+            }
         }
         for output in plan.outputs where output.edge.fromNode == node.id {
             let (port, collector) = try makeOutput(output, factory: factory)

@@ -23,6 +23,7 @@ public protocol AggregateFunction<Input, Output>: Sendable {
 public struct Statistics<Input: Sendable>: AggregateFunction {
     @usableFromInline let value: @Sendable (Input) -> Double
 
+    /// - Parameter value: The number of a row, e.g. a key path: `Statistics(of: \.temperature)`.
     @inlinable
     @inline(__always)
     public init(of value: @escaping @Sendable (Input) -> Double) { self.value = value }
@@ -43,13 +44,16 @@ public struct Statistics<Input: Sendable>: AggregateFunction {
 
 /// What ``Statistics`` finds.
 public struct NumberSummary: BinaryCodable, BitwiseCopyable, Equatable {
+    /// How many rows there were.
     public let count: Int
+    /// The sum of their numbers, added in the order in which they came; 0 if there were no rows.
     public let sum: Double
     /// Infinity if there were no rows.
     public let minimum: Double
     /// Minus infinity if there were no rows.
     public let maximum: Double
 
+    /// The summary of no rows.
     @inlinable
     public init() { self.init(count: 0, sum: 0, minimum: .infinity, maximum: -.infinity) }
 
@@ -65,6 +69,7 @@ public struct NumberSummary: BinaryCodable, BitwiseCopyable, Equatable {
     @inlinable
     public var mean: Double { sum / Double(count) }
 
+    /// Takes one more row into account.
     @inlinable
     @inline(__always)
     public mutating func add(_ value: Double) {
@@ -72,6 +77,7 @@ public struct NumberSummary: BinaryCodable, BitwiseCopyable, Equatable {
             count: count &+ 1, sum: sum + value, minimum: value < minimum ? value : minimum, maximum: value > maximum ? value : maximum)
     }
 
+    /// Takes in the rows of another summary.
     @inlinable
     public mutating func merge(_ other: NumberSummary) {
         self = NumberSummary(
@@ -123,6 +129,7 @@ public struct Count<Input: Sendable>: AggregateFunction {
 public struct Sum<Input: Sendable, Number: Summable>: AggregateFunction {
     @usableFromInline let value: @Sendable (Input) -> Number
 
+    /// - Parameter value: The number of a row, e.g. a key path: `Sum(of: \.amount)`.
     @inlinable
     @inline(__always)
     public init(of value: @escaping @Sendable (Input) -> Number) { self.value = value }

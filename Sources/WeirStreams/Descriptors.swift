@@ -48,7 +48,9 @@ extension StreamSourceDescriptor {
 
 /// What a source is told when it is made. Which subtask of how many it is, ``AnyOperator/open(_:)`` tells.
 public struct SourceSetup<Row: Sendable> {
+    /// The operator's uid, under which its state is found again.
     public let uid: String
+    /// The operator's name, as people see it.
     public let name: String
     /// How rows get their event time and when watermarks are sent.
     public let watermarks: WatermarkStrategy<Row>
@@ -99,7 +101,9 @@ extension StreamSinkDescriptor {
 
 /// What a sink is told when it is made. Which subtask of how many it is, ``AnyOperator/open(_:)`` tells.
 public struct SinkSetup: Sendable {
+    /// The operator's uid, under which its state is found again.
     public let uid: String
+    /// The operator's name, as people see it.
     public let name: String
 
     package init(uid: String, name: String) {

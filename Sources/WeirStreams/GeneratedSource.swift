@@ -9,11 +9,13 @@ public struct GeneratedSource<Row: Sendable>: StreamSourceDescriptor {
     /// Fills `rows` with the rows of `indices`.
     public typealias Fill = @Sendable (_ indices: UnsafePointer<UInt64>, _ count: Int, _ rows: UnsafeMutablePointer<Row>) -> Void
 
+    /// What people see of it, e.g. in `weir info`.
     public let name: String
     /// Rows in total; nil without end.
     public let count: UInt64?
     /// Rows a second over all subtasks; nil as fast as they are taken.
     public let rate: Double?
+    /// Into how many parts the indices are dealt; no more subtasks can run. Fixed for as long as its checkpoints live.
     public let splits: Int
     /// The most rows in a batch, and so between two watermarks.
     public let batchSize: Int

@@ -15,6 +15,7 @@ public protocol StreamDefinition {
 ///
 /// Not thread-safe: used within ``StreamDefinition/define(in:)``.
 public final class JobContext {
+    /// The name of the job, as `weir list` shows it unless it is submitted under another one.
     public let name: String
 
     /// The parallelism of every operator that does not say its own; in `1...maxParallelism`.
@@ -61,6 +62,11 @@ public final class JobContext {
     }
 
     func report(_ problem: String, at place: Place) { problems.append("\(place): \(problem)") }
+
+    /// The side output of a tag that an operator has already.
+    func sideOutput(_ tag: String, of operation: Int32) -> (id: Int32, rowType: String)? {
+        nodes.indices.first { nodes[$0].sideOutput == tag && nodes[$0].inputs.first?.node == operation }.map { (Int32($0), nodes[$0].rowType) }
+    }
 
     func change(_ id: Int32, _ body: (inout NodeDescription) -> Void) { body(&nodes[Int(id)]) }
 
@@ -127,6 +133,8 @@ public final class JobContext {
     }
 
     private func width(of node: NodeDescription) -> Int {
+        // A side output is a part of the operator that fills it.
+        if node.sideOutput != nil, let input = node.inputs.first { return width(of: nodes[Int(input.node)]) }
         if let own = node.parallelism { return own }
         return min(parallelism, node.parallelismMax ?? parallelism)
     }
@@ -256,6 +264,8 @@ struct NodeDescription {
     var parallelismMax: Int?
     var generatesWatermarks = false
     var needsEventTime = false
+    /// The tag of a side output: the one input is the operator that fills it.
+    var sideOutput: String?
     var validate: (() throws -> Void)?
     var claims: () -> [ResourceClaim] = { [] }
     var preflight: (@Sendable (PreflightSetup) -> [PreflightFinding])?

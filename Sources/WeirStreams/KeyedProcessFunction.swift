@@ -33,7 +33,9 @@ public protocol KeyedProcessFunction<Key, Input, Output> {
 }
 
 extension KeyedProcessFunction {
+    /// Does nothing: for functions without such timers.
     public mutating func timer(at time: Int64, _ context: ProcessContext<Key, Output>) throws {}
+    /// Does nothing: for functions without such timers.
     public mutating func processingTimeTimer(at time: Int64, _ context: ProcessContext<Key, Output>) throws {}
 }
 
@@ -62,6 +64,7 @@ public final class ProcessContext<Key: RecordKey, Output: Sendable> {
     let timers: TimerQueue
     let processingTimers: TimerQueue
     let context: OperatorContext
+    private var sideOutputs = SideOutputs()
 
     init(output: RowOutput<Output>, store: KeyedStateStore, context: OperatorContext) throws {
         self.output = output
@@ -96,12 +99,18 @@ public final class ProcessContext<Key: RecordKey, Output: Sendable> {
     @inline(__always)
     public func emit(_ row: Output, timestamp: Int64) throws { try output.append(row, timestamp: timestamp) }
 
+    /// Passes a row on to a side output, ``DataStream/sideOutput(_:file:line:)``, with the present ``timestamp``.
+    public func emit<Row: Sendable>(_ row: Row, to tag: OutputTag<Row>) throws {
+        try sideOutputs.emit(row, to: tag, timestamp: timestamp, of: context)
+    }
+
     /// The wall clock, milliseconds since the epoch.
     public func processingTime() -> Int64 { context.processingTime() }
 
     /// Has ``KeyedProcessFunction/timer(at:_:)`` called for this key once the watermark has reached `time`, once for equal times.
     public func registerTimer(at time: Int64) { timers.register(hash: currentKey.hash, keyBytes: currentKey.bytes, time: time) }
 
+    /// Takes a timer of this key back; nothing happens if there is none at `time`.
     public func deleteTimer(at time: Int64) { timers.delete(hash: currentKey.hash, keyBytes: currentKey.bytes, time: time) }
 
     /// Has ``KeyedProcessFunction/processingTimeTimer(at:_:)`` called for this key once the wall clock has reached `time`.
@@ -110,6 +119,7 @@ public final class ProcessContext<Key: RecordKey, Output: Sendable> {
         context.callBack(atProcessingTime: time)
     }
 
+    /// Takes a timer of this key back; nothing happens if there is none at `time`.
     public func deleteProcessingTimeTimer(at time: Int64) {
         processingTimers.delete(hash: currentKey.hash, keyBytes: currentKey.bytes, time: time)
     }

@@ -155,7 +155,9 @@ public struct KeyedStream<Key: RecordKey, Row: Sendable> {
 
 /// A key and what belongs to it.
 public struct KeyedValue<Key: RecordKey, Value: BinaryCodable>: BinaryCodable {
+    /// The key, as the stream was keyed by.
     public var key: Key
+    /// What belongs to it, e.g. its running sum.
     public var value: Value
 
     @inlinable

@@ -2,6 +2,7 @@
 public struct ResourceClaim: Hashable, Sendable {
     /// What it is, as it stands in a sentence: `the transactional id prefix`.
     public var kind: String
+    /// Which one: two operators that claim the same kind and name are in conflict.
     public var name: String
     /// What happens if two share it. An error refuses the job when its graph is built; a warning is told at submission.
     public var severity: PreflightFinding.Severity
@@ -21,6 +22,7 @@ public struct PreflightFinding: Hashable, Sendable {
     /// Errors refuse the submission; warnings are printed.
     public enum Severity: String, Sendable { case warning, error }
 
+    /// Whether the job may be submitted all the same.
     public var severity: Severity
     /// What is the matter and what to do about it, one sentence.
     public var message: String
@@ -33,7 +35,9 @@ public struct PreflightFinding: Hashable, Sendable {
 
 /// What a connector is told for its checks at submission.
 public struct PreflightSetup: Sendable {
+    /// The operator's uid in the job graph.
     public let uid: String
+    /// The operator's name, as people see it.
     public let name: String
     /// Subtasks of the operator.
     public let parallelism: Int

@@ -2,7 +2,9 @@
 public struct SplitAlignment: Sendable {
     /// What to do about splits, by their numbers.
     public struct Decision: Equatable, Sendable {
+        /// Those that are read and must not be any more.
         public var pause: [Int] = []
+        /// Those that are paused and may be read again.
         public var resume: [Int] = []
         public init(pause: [Int] = [], resume: [Int] = []) {
             self.pause = pause
@@ -13,9 +15,12 @@ public struct SplitAlignment: Sendable {
     private let driftMilliseconds: Int64
     private var paused: Set<Int> = []
 
+    /// All splits may be read at first.
     public init(_ alignment: WatermarkAlignment) { driftMilliseconds = milliseconds(roundingUp: alignment.maxDrift) }
 
+    /// Whether a split is too far ahead, as of the last decision.
     public func isPaused(_ split: Int) -> Bool { paused.contains(split) }
+    /// Whether any split is.
     public var isAnyPaused: Bool { !paused.isEmpty }
 
     /// - Parameters:

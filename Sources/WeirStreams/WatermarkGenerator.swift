@@ -49,6 +49,7 @@ public struct SplitStamper<Row: Sendable> {
     @usableFromInline let makeGenerator: (@Sendable () -> SplitGenerator<Row>)?
     @usableFromInline var generators: [SplitGenerator<Row>] = []
 
+    /// - Parameter strategy: Where event times come from and how the watermarks follow.
     public init(_ strategy: WatermarkStrategy<Row>) {
         stamp = strategy.stamp
         makeGenerator = strategy.makeGenerator

@@ -69,11 +69,6 @@ void weir_set_thread_name(const char *name);
 // The number of processors that the calling thread may run on; at least 1.
 int weir_allowed_processors(void);
 
-// Keeps up to `keep_bytes` of freed memory in each of the allocator's arenas instead of giving it back to the kernel piece by piece. Network
-// buffers are allocated on one thread and freed on another, at rates at which giving back and faulting in again cost a third of the
-// data exchange's processor time. For worker processes, once, at their start.
-void weir_keep_freed_memory(int keep_bytes);
-
 // Pins the calling thread to the `index`-th processor (modulo their number) that it may run on. Returns the processor or -errno.
 int weir_pin_thread(int index);
 

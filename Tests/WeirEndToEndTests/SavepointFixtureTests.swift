@@ -7,7 +7,7 @@ import WeirWire
 /// Savepoints of every released format, restored by this build: see `Fixtures/README.md`.
 @Suite(.serialized) struct SavepointFixtureTests {
     private static let rows: UInt64 = 12_000
-    private static let devices = 1_000
+    private static let devices = 4_000
     private static let seed: UInt64 = 1
     private static let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("Fixtures").path
 

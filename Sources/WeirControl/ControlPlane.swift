@@ -80,7 +80,7 @@ package struct ControlPlane: Sendable {
             submit(request, submission, now: now)
         case .cancelJob(let request, let job):
             guard jobs[job] != nil else { return refuseUnknown(request, job) }
-            update(job) { $0.cancel(now: now) }
+            update(job) { $0.cancelOnRequest(now: now) }
             if let state = jobs[job]?.state { outbox.append(.reply(request, .cancelAccepted(job, state))) }
         case .triggerSavepoint(let request, let job, let directory, let mode):
             guard jobs[job] != nil else { return refuseUnknown(request, job) }

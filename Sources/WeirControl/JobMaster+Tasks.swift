@@ -99,12 +99,20 @@ extension JobMaster {
 
     mutating func published(_ checkpoint: CheckpointID, path: String, now: Instant) {
         absorb(coordinator.published(checkpoint, path: path, now: now), now: now)
+        cancelIfRequested(now: now)
         advance(now: now)
     }
 
     mutating func publishFailed(_ checkpoint: CheckpointID, reason: String, now: Instant) {
         absorb(coordinator.publishFailed(checkpoint, reason: reason, now: now), now: now)
+        cancelIfRequested(now: now)
         advance(now: now)
+    }
+
+    private mutating func cancelIfRequested(now: Instant) {
+        guard isCancelRequested, !coordinator.isPublishing else { return }
+        isCancelRequested = false
+        cancel(now: now)
     }
 
     mutating func restoreFailed(

@@ -71,6 +71,8 @@ struct JobMaster: Sendable {
     var isFinishing = false
     /// The savepoint that the job ends with, while its sinks commit.
     var stopping: Stopping?
+    /// The job is to be cancelled once it is known whether the checkpoint that is being published exists.
+    var isCancelRequested = false
 
     /// A restart is due: the control plane puts the job into WAITING_FOR_RESOURCES.
     var wantsResources = true
@@ -234,6 +236,13 @@ struct JobMaster: Sendable {
     }
 
     // MARK: Cancelling
+
+    /// Cancels the job for a person. While a checkpoint is being published, a moment later: its sinks must hear of it first. Cancelled before,
+    /// they would leave its transactions open for whoever restores it, and readers in front of them until their time-out.
+    mutating func cancelOnRequest(now: Instant) {
+        guard state == .running, !isFinishing, coordinator.isPublishing else { return cancel(now: now) }
+        isCancelRequested = true
+    }
 
     mutating func cancel(now: Instant) {
         switch state {

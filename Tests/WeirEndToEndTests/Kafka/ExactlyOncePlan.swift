@@ -58,7 +58,7 @@ struct ExactlyOncePlan: CustomStringConvertible {
         keys = [1, 7, 50].randomElement(using: &random) ?? 7
         steps = (0..<3).map { _ in
             Step(
-                pauseMilliseconds: .random(in: 0...400, using: &random), action: Self.action(&random),
+                pauseMilliseconds: .random(in: 0...250, using: &random), action: Self.action(&random),
                 isAwaited: .random(using: &random))
         }
     }
@@ -149,6 +149,6 @@ extension SummingRun {
         try FileManager.default.moveItem(atPath: old, toPath: kept)
         try cluster.startJobManager()
         for host in hosts { try cluster.startTaskManager(host, slots: slots) }
-        try submit(parallelism: parallelism, from: kept + latest.dropFirst(old.count))
+        try submit(parallelism: parallelism, from: latest.hasPrefix(old + "/") ? kept + latest.dropFirst(old.count) : latest)
     }
 }

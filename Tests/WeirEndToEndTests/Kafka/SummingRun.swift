@@ -30,6 +30,8 @@ final class SummingRun {
     private let reader: TopicReader
     private(set) var seen = SeenTotals()
     private(set) var feeder: Feeder?
+    /// What the job was last submitted from.
+    private var submittedFrom: String?
 
     init(_ cluster: LocalCluster, _ broker: BrokerProcess, _ options: Options = Options()) throws {
         self.cluster = cluster
@@ -73,6 +75,7 @@ final class SummingRun {
                     "--prefix", options.name, "--delivery", options.delivery, "--signals", signals,
                 ])
         guard submitted.code == 0 else { throw JobFailure(domain: .system, recovery: .fail, message: submitted.output.joined(separator: "\n")) }
+        submittedFrom = checkpoint
     }
 
     func feed() {
@@ -104,13 +107,15 @@ final class SummingRun {
         return try latestCheckpoint(of: try info().summary.job)
     }
 
-    /// The directory of a job's last completed checkpoint, as it stands on the disk.
+    /// The directory of a job's last completed checkpoint, as it stands on the disk; of the one that it was submitted from where it has none.
     func latestCheckpoint(of job: String) throws -> String {
         let directory = cluster.directory + "/jobmanager/checkpoints/" + job
-        let numbers = try FileManager.default.contentsOfDirectory(atPath: directory).filter { name in
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []
+        let numbers = names.filter { name in
             name.hasPrefix("chk-") && FileManager.default.fileExists(atPath: "\(directory)/\(name)/_metadata")
         }.compactMap { Int($0.dropFirst(4)) }
         guard let latest = numbers.max() else {
+            if let submittedFrom { return submittedFrom }
             throw JobFailure(domain: .system, recovery: .fail, message: "no checkpoint of job \(job) is complete")
         }
         return "\(directory)/chk-\(latest)"
@@ -207,9 +212,10 @@ final class SummingRun {
         let reader = try TopicReader(bootstrap: broker.bootstrap, topic: input, partitions: Self.inputs, properties: Feeder.properties)
         var totals: [String: [SeenTotals.Total]] = [:]
         let decoder = JSONDecoder()
-        var patience: Int32 = 10_000
-        while let bytes = reader.next(milliseconds: patience) {
-            patience = 300
+        var found = 0
+        // All that was written is there; more would be a repetition.
+        while let bytes = reader.next(milliseconds: found < (feeder?.written ?? 1) ? 10_000 : 300) {
+            found += 1
             let addend = try decoder.decode(Addend.self, from: Data(bytes))
             let last = totals[addend.key]?.last ?? .init(count: 0, sum: 0)
             totals[addend.key, default: []].append(.init(count: last.count + 1, sum: last.sum + addend.value))

@@ -76,7 +76,7 @@ let package = Package(
         // Floor 3
         module("WeirConfiguration", ["WeirBase", "WeirControl", "Yams"]),
         module("WeirTransport", ["WeirBase", "WeirWire", "CWeirSystem", logging, protobuf]),
-        module("WeirStorage", ["WeirBase", "WeirDigest"]),
+        module("WeirStorage", ["WeirBase", "WeirDigest", "WeirControl", "WeirDataflow"]),
         module("WeirKafka", ["WeirBase", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirKafkaTransactions", "CRdKafka", logging]),
         module("WeirBroker", ["WeirBase", "WeirDigest", "WeirKafkaWire", "WeirTransport", "CWeirSystem", "COpenSSL", logging]),
         // A product of its own: whoever needs no registry does not load FoundationNetworking, and libcurl with it.
@@ -99,8 +99,8 @@ let package = Package(
         module(
             "WeirCLI",
             [
-                "WeirBase", "WeirWire", "WeirTransport", "WeirStorage", "WeirConfiguration", "WeirDigest", "CWeirProcess", logging, protobuf,
-                argumentParser,
+                "WeirBase", "WeirWire", "WeirControl", "WeirDataflow", "WeirTransport", "WeirStorage", "WeirConfiguration", "WeirDigest",
+                "CWeirProcess", logging, protobuf, argumentParser,
             ]),
         module("WeirBrokerCommand", ["WeirBase", "WeirBroker", logging, argumentParser]),
         // Floor 5
@@ -117,7 +117,7 @@ let package = Package(
         program("WordCount", ["Weir"], path: "Sources/Examples/WordCount"),
         // Development
         module("WeirSimulation", ["WeirBase", "WeirGraph", "WeirControl"]),
-        module("WeirTestKit", ["WeirBase", "WeirWire", "WeirCLI", "CRdKafka"]),
+        module("WeirTestKit", ["WeirBase", "WeirWire", "WeirStorage", "WeirCLI", "CRdKafka"]),
         program("weir-demo", ["WeirTestKit"]),
         program("weir-simulation", ["WeirBase", "WeirSimulation"]),
         program("weir-testjob", ["Weir", "WeirTestKit"], path: "Sources/WeirTestJobs"),
@@ -125,8 +125,8 @@ let package = Package(
         program(
             "WeirBench",
             [
-                "Weir", "WeirBase", "WeirGraph", "WeirDataflow", "WeirWire", "WeirWorker", "WeirCLI", "WeirTestKit", "CWeirProcess", "CWeirSystem",
-                "CRdKafka", argumentParser,
+                "Weir", "WeirBase", "WeirGraph", "WeirDataflow", "WeirWire", "WeirStorage", "WeirWorker", "WeirCLI", "WeirTestKit", "CWeirProcess",
+                "CWeirSystem", "CRdKafka", argumentParser,
             ]),
         // Tests
         tests("WeirBaseTests", ["WeirBase"]),
@@ -140,7 +140,7 @@ let package = Package(
         tests("WeirSchemaRegistryTests", ["WeirBase", "WeirFormats", "WeirSchemaRegistry"]),
         tests("WeirStreamsTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams"]),
         tests("WeirTransportTests", ["WeirBase", "WeirWire", "WeirTransport", logging, protobuf]),
-        tests("WeirStorageTests", ["WeirBase", "WeirStorage"]),
+        tests("WeirStorageTests", ["WeirBase", "WeirStorage", "WeirControl", "WeirDataflow"]),
         tests(
             "WeirKafkaTests",
             [
@@ -160,11 +160,9 @@ let package = Package(
             ]),
         tests("WeirKafkaTransactionsTests", ["WeirBase", "WeirKafkaWire", "WeirKafkaTransactions"]),
         tests("WeirArchitectureTests", []),
-        tests("WeirJobManagerTests", ["WeirBase", "WeirControl", "WeirJobManager"]),
-        tests(
-            "WeirWorkerTests",
-            ["WeirBase", "WeirGraph", "WeirWire", "WeirDataflow", "WeirTransport", "WeirStorage", "WeirWorker", metrics]),
-        tests("WeirEndToEndTests", ["WeirBase", "WeirWire", "WeirTestKit"]),
+        tests("WeirJobManagerTests", ["WeirBase", "WeirControl", "WeirStorage", "WeirWire", "WeirJobManager", "WeirTestKit"]),
+        tests("WeirWorkerTests", ["WeirBase", "WeirGraph", "WeirWire", "WeirDataflow", "WeirTransport", "WeirStorage", "WeirWorker", metrics]),
+        tests("WeirEndToEndTests", ["WeirBase", "WeirWire", "WeirTestKit"], fixtures: ["Fixtures"]),
         tests(
             "WeirTaskManagerTests",
             ["WeirBase", "WeirWire", "WeirTransport", "WeirConfiguration", "WeirDigest", "WeirTaskManager", logging, protobuf]),

@@ -3,6 +3,7 @@ import Weir
 import WeirBase
 import WeirDataflow
 import WeirGraph
+import WeirStorage
 import WeirWire
 import WeirWorker
 
@@ -29,7 +30,7 @@ private final class LargeTask {
         builder.addKeyed("table", keyGroups: 0..<128, filled.table.capture())
         let snapshot = TaskSnapshot(checkpoint: CheckpointID(next), operators: [builder.finish(operatorID: OperatorID(uid: "bench"))])
         let task = TaskAttempt(epoch: Epoch(1), subtask: SubtaskID(vertex: VertexID(0), index: 0))
-        let handle = try store.write(snapshot, of: task, isSavepoint: false)
+        let handle = try store.write(snapshot, of: task)
         let seconds = (ContinuousClock.now - started).inSeconds
         store.completed(next)
         next += 1

@@ -9,6 +9,9 @@ package struct JobSubmission {
     package var name: String?
     package var parallelism: Int?
     package var restorePath: String?
+    /// Whether what it starts from becomes the job's.
+    package var claims = false
+    package var allowsUnclaimedState = false
     /// Laid over what the job itself sets.
     package var options: [String: String]
 
@@ -39,6 +42,8 @@ package struct JobSubmission {
         if submission.name.isEmpty { submission.name = String(binary.split(separator: "/").last ?? Substring(binary)) }
         if let parallelism { submission.parallelism = UInt32(parallelism) }
         if let restorePath { submission.restorePath = Self.absolute(restorePath) }
+        submission.claim = claims
+        submission.allowNonRestoredState = allowsUnclaimedState
         submission.options.merge(options) { _, new in new }
         return submission
     }

@@ -24,8 +24,16 @@ struct RunCommand: ParsableCommand {
     @Option(help: "The job's name; default: what the program says.")
     var name: String?
 
-    @Option(help: ArgumentHelp("Start from the checkpoint or savepoint in this directory.", valueName: "path"))
-    var fromCheckpoint: String?
+    @Option(
+        name: [.customLong("from"), .customLong("from-checkpoint")],
+        help: ArgumentHelp("Start from the savepoint or checkpoint in this directory.", valueName: "path"))
+    var from: String?
+
+    @Flag(help: "With --from: take it over; the job deletes it once newer checkpoints stand for it. Otherwise it is only read.")
+    var claim = false
+
+    @Flag(name: [.customLong("allow-unclaimed-state")], help: "With --from: drop the state of operators that the job does not have.")
+    var allowUnclaimedState = false
 
     @Option(name: .customShort("D"), help: ArgumentHelp("Set an option of the job.", valueName: "key=value"))
     var definitions: [String] = []
@@ -43,6 +51,7 @@ struct RunCommand: ParsableCommand {
         if let parallelism, !(1...32_768).contains(parallelism) {
             throw ValidationError("-p \(parallelism): the parallelism is a whole number from 1 to 32768")
         }
+        if from == nil, claim || allowUnclaimedState { throw ValidationError("--claim and --allow-unclaimed-state say how to start --from a path") }
         if let name, name.isEmpty || name.utf8.count > 200 { throw ValidationError("--name takes 1 to 200 bytes") }
     }
 
@@ -59,8 +68,10 @@ struct RunCommand: ParsableCommand {
         }
         try reportingFailure {
             try JobBinary.check(path: binary)
-            let plan = JobSubmission(
-                binary: binary, arguments: arguments, name: name, parallelism: parallelism, restorePath: fromCheckpoint, options: options)
+            var plan = JobSubmission(
+                binary: binary, arguments: arguments, name: name, parallelism: parallelism, restorePath: from, options: options)
+            plan.claims = claim
+            plan.allowsUnclaimedState = allowUnclaimedState
             let submission = try plan.describe(isChecked: !skipPreflight) { writeText($0 + "\n", to: 2) }
             let client = try JobManagerClient(address)
             let artifact = try ArtifactFile(path: binary)

@@ -8,7 +8,8 @@ package struct WeirCommand: ParsableCommand {
     package static let configuration = CommandConfiguration(
         commandName: "weir", abstract: "Run and watch jobs on a Weir cluster.", version: "weir \(weirVersion)",
         subcommands: [
-            RunCommand.self, ListCommand.self, InfoCommand.self, CancelCommand.self, LogsCommand.self, ClusterCommand.self,
+            RunCommand.self, ListCommand.self, InfoCommand.self, CheckpointsCommand.self, SavepointCommand.self, StopCommand.self,
+            CancelCommand.self, LogsCommand.self, ClusterCommand.self,
         ])
 
     package init() {}

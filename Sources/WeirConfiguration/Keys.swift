@@ -22,6 +22,7 @@ package enum ConfigurationKeys {
         .init(
             "execution.checkpointing.dir", .string, default: "",
             "A directory that every process reaches; not set: <jobmanager.storage.dir>/checkpoints."),
+        .init("execution.checkpointing.savepoint-dir", .string, default: "", "Where savepoints go that are asked for without a directory."),
         .init("io.tmp.dirs", .string, default: "/tmp", "Scratch space."),
         .init(
             "kafka.*", .string, default: "",

@@ -4,7 +4,9 @@ package import WeirBase
 extension CheckpointCoordinator {
     // MARK: Acknowledgements
 
-    package mutating func acknowledge(_ id: CheckpointID, _ state: StateHandle, now: Instant) -> [Effect] {
+    package mutating func acknowledge(
+        _ id: CheckpointID, _ state: StateHandle, statistics: SnapshotStatistics = SnapshotStatistics(), now: Instant
+    ) -> [Effect] {
         guard isActive, let index = pending.firstIndex(where: { $0.id == id && $0.phase == .collecting && $0.epoch == epoch }),
             known.contains(state.subtask), pending[index].acknowledged[state.subtask] == nil, finalStates[state.subtask] == nil
         else {
@@ -18,6 +20,7 @@ extension CheckpointCoordinator {
             return take()
         }
         pending[index].acknowledged[state.subtask] = state
+        history.acknowledged(id, state, statistics, now: now)
         checkAllPending(now: now)
         return take()
     }
@@ -33,7 +36,8 @@ extension CheckpointCoordinator {
         sharesFiles = true
         if kind.isSavepoint { return state.shared.first?.path }  // A savepoint stands for itself.
         let known =
-            buildableFiles ?? Set((retained.flatMap(\.handles).flatMap(\.files) + lingering.flatMap(\.files)).map(\.path))
+            buildableFiles
+            ?? Set((retained.filter(\.isShareable).flatMap(\.handles).flatMap(\.files) + lingering.flatMap(\.files)).map(\.path))
         buildableFiles = known
         return state.shared.first { !known.contains($0.path) }?.path
     }
@@ -89,6 +93,7 @@ extension CheckpointCoordinator {
         completed.path = path
         completedCount += 1
         failuresInARow = 0
+        history.completed(id, path: path, now: now)
         let isCurrent = isActive && checkpoint.epoch == epoch
         if let savepoint = checkpoint.savepoint {
             publishNext()
@@ -118,7 +123,7 @@ extension CheckpointCoordinator {
                     LogField("checkpoint.bytes", "\(completed.sizeBytes)"))))
         // An older one that still collects is worth nothing any more.
         for older in pending where older.id < id && older.savepoint == nil && older.phase != .publishing {
-            give(up: older.id, reason: "checkpoint \(id) completed before it")
+            give(up: older.id, reason: "checkpoint \(id) completed before it", now: now)
         }
         if isCurrent { outbox.append(.notifyComplete(id, isFinal: completed.kind == .final)) }
         discardLingering(before: id)
@@ -132,7 +137,19 @@ extension CheckpointCoordinator {
         completedSavepoints.insert(completed.id)
         outbox.append(.log(.notice, "savepoint completed", fields(completed.id, LogField("savepoint.path", completed.path))))
         // Sinks commit for a savepoint only if the job ends with it: a job that goes on may yet restore from a checkpoint before it.
-        if isCurrent, savepoint.cancelAfter { outbox.append(.notifyComplete(completed.id, isFinal: true)) }
+        if savepoint.mode.endsJob {
+            // From the first commit on, only the savepoint is safe to restore: what fails before the last one goes on from there.
+            var last = completed
+            last.isOwned = false
+            foreignFiles.formUnion(last.handles.flatMap(\.files).map(\.path))
+            retained.append(last)
+            retained.sort { $0.id < $1.id }
+            if isCurrent { outbox.append(.notifyComplete(completed.id, isFinal: true)) }
+            while retained.count > options.retained { dropOldest() }
+            if endedDiscarding == true {
+                while !retained.isEmpty { dropOldest() }
+            }
+        }
         outbox.append(.savepointCompleted(savepoint, completed.id, path: completed.path))
     }
 
@@ -149,9 +166,16 @@ extension CheckpointCoordinator {
     mutating func fail(_ id: CheckpointID, now: Instant, reason: String) {
         guard let checkpoint = pending.first(where: { $0.id == id }) else { return }
         let isCurrent = isActive && checkpoint.epoch == epoch
-        give(up: id, reason: reason)
+        give(up: id, reason: reason, now: now)
         failedCount += 1
         outbox.append(.log(.warning, "checkpoint failed", fields(id, LogField("reason", reason))))
+        if isCurrent, checkpoint.savepoint?.mode == .drains {
+            // The sources have said that nothing follows, and cannot take it back.
+            let failure = JobFailure(
+                domain: .external, recovery: .restart, message: "the job was drained for savepoint \(id), which failed", cause: reason)
+            outbox.append(.failJob(failure))
+            return
+        }
         guard isCurrent, checkpoint.savepoint == nil else { return ended(now: now) }
         failuresInARow += 1
         if failuresInARow > options.tolerableFailed {
@@ -166,8 +190,11 @@ extension CheckpointCoordinator {
     }
 
     /// Forgets a checkpoint that does not exist yet and discards what was written for it.
-    mutating func give(up id: CheckpointID, reason: String) {
+    ///
+    /// - Parameter now: Nil where it ends with the tasks.
+    mutating func give(up id: CheckpointID, reason: String, now: Instant?) {
         guard let index = pending.firstIndex(where: { $0.id == id }) else { return }
+        history.failed(id, reason: reason, now: now)
         let checkpoint = pending.remove(at: index)
         if checkpoint.phase == .collecting { outbox.append(.cancelTimer(.timeout(id))) }
         if isActive, checkpoint.epoch == epoch { outbox.append(.notifyAborted(id)) }

@@ -36,13 +36,14 @@ package struct CheckpointCoordinator: Sendable {
     /// Who asked for a savepoint, and what follows it.
     package struct Savepoint: Sendable, Hashable {
         package var request: RequestID
+        /// Where its own directory is made.
         package var directory: String
-        package var cancelAfter: Bool
+        package var mode: SavepointMode
 
-        package init(request: RequestID, directory: String, cancelAfter: Bool) {
+        package init(request: RequestID, directory: String, mode: SavepointMode = .continues) {
             self.request = request
             self.directory = directory
-            self.cancelAfter = cancelAfter
+            self.mode = mode
         }
     }
 
@@ -83,7 +84,7 @@ package struct CheckpointCoordinator: Sendable {
     /// The files that an acknowledgement may share: derived, since every acknowledgement asks.
     var buildableFiles: Set<String>?
     /// Files of checkpoints that are not ours to delete.
-    let foreignFiles: Set<String>
+    var foreignFiles: Set<String>
 
     /// Whether all tasks run, in ``epoch``.
     package internal(set) var isActive = false
@@ -108,6 +109,7 @@ package struct CheckpointCoordinator: Sendable {
     package internal(set) var completedCount = 0
     package internal(set) var failedCount = 0
     package internal(set) var latest: CheckpointSnapshot?
+    package internal(set) var history = CheckpointHistory()
 
     var outbox: [Effect] = []
 
@@ -161,7 +163,7 @@ package struct CheckpointCoordinator: Sendable {
     package mutating func stop() -> [Effect] {
         // While active, so that the tasks hear of it: what a sink wrote for them, nobody will ever commit.
         for checkpoint in pending where checkpoint.phase != .publishing {
-            give(up: checkpoint.id, reason: "the tasks were stopped")
+            give(up: checkpoint.id, reason: "the tasks were stopped", now: nil)
         }
         isActive = false
         allFinished = false
@@ -249,11 +251,17 @@ package struct CheckpointCoordinator: Sendable {
             outbox.append(.savepointFailed(savepoint, refusal("some of the job's tasks have finished for good")))
             return take()
         }
+        if let last = pending.first(where: { $0.savepoint?.mode.endsJob == true }) {
+            outbox.append(.savepointFailed(savepoint, refusal("the job is being stopped with savepoint \(last.id)")))
+            return take()
+        }
         guard inFlight < Self.savepointsInFlightMax else {
             outbox.append(.savepointFailed(savepoint, refusal("\(inFlight) savepoints are in flight already")))
             return take()
         }
-        if !begin(.savepoint(directory: savepoint.directory), savepoint: savepoint, now: now) {
+        // The epoch tells it from one of the same number that the job took under an earlier JobManager.
+        let directory = "\(savepoint.directory)/savepoint-\(job.description.prefix(12))-\(nextID)-\(epoch)"
+        if !begin(.savepoint(directory: directory, mode: savepoint.mode), savepoint: savepoint, now: now) {
             outbox.append(.savepointFailed(savepoint, refusal("all sources have finished")))
         }
         return take()
@@ -269,6 +277,11 @@ package struct CheckpointCoordinator: Sendable {
     }
 
     private mutating func tryTrigger(now: Instant) {
+        // The job ends with it: a checkpoint behind it would let sinks commit what a job that restores the savepoint writes again.
+        guard !pending.contains(where: { $0.savepoint?.mode.endsJob == true }) else {
+            isPostponed = true
+            return
+        }
         if allFinished {
             // Neither pause nor concurrency matters: nothing is left that a checkpoint could disturb.
             guard !pending.contains(where: { $0.kind == .final && $0.epoch == epoch }) else { return }
@@ -280,11 +293,6 @@ package struct CheckpointCoordinator: Sendable {
             return
         }
         guard let interval = options.interval else { return }
-        // The job ends with it: a checkpoint behind it would let sinks commit what a job that restores the savepoint writes again.
-        guard !pending.contains(where: { $0.savepoint?.cancelAfter == true }) else {
-            isPostponed = true
-            return
-        }
         // A barrier that overtakes rows would overtake that of a savepoint too, and so end it: savepoints under back pressure come first.
         guard pending.filter({ $0.savepoint == nil || options.isUnaligned }).count < options.maxConcurrent else {
             isPostponed = true
@@ -305,6 +313,7 @@ package struct CheckpointCoordinator: Sendable {
         let id = CheckpointID(nextID)
         nextID += 1
         pending.append(Pending(id: id, kind: kind, epoch: epoch, triggered: now, savepoint: savepoint))
+        history.began(id, kind, tasks: subtasks.count, now: now)
         outbox.append(.setTimer(.timeout(id), after: options.timeout))
         if !injecting.isEmpty { outbox.append(.trigger(id, kind, sources: injecting)) }
         outbox.append(.log(.debug, "checkpoint triggered", fields(id, LogField("checkpoint.kind", "\(kind)"))))

@@ -69,7 +69,8 @@ package struct CheckpointTrigger: Sendable, Hashable {
     package var epoch: Epoch
     package var checkpoint: CheckpointID
     package var kind: CheckpointKind
-    /// The source subtasks of the worker that inject the barrier, also those that have finished but still answer.
+    /// The source subtasks of the worker that inject the barrier, also those that have finished but still answer. A savepoint is told to
+    /// every worker, also to one without: it must know the directory.
     package var sources: [SubtaskID]
 
     package init(job: JobID, epoch: Epoch, checkpoint: CheckpointID, kind: CheckpointKind, sources: [SubtaskID]) {

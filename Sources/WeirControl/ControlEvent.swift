@@ -25,8 +25,8 @@ package enum ControlEvent: Sendable {
     /// The shell has persisted graph and artifact before it reports this.
     case submitJob(RequestID, JobSubmission)
     case cancelJob(RequestID, JobID)
-    /// With `cancelAfter` the job ends once the savepoint is complete and its sinks have committed.
-    case triggerSavepoint(RequestID, JobID, directory: String, cancelAfter: Bool)
+    /// Answered when the savepoint is complete; with a mode that ends the job, when the job is FINISHED.
+    case triggerSavepoint(RequestID, JobID, directory: String, mode: SavepointMode)
 
     // MARK: Tasks
 
@@ -42,6 +42,8 @@ package enum ControlEvent: Sendable {
     case checkpointPublished(job: JobID, checkpoint: CheckpointID, path: String)
     /// `_metadata` is **not** there: the shell removes what it may have written before it reports this.
     case checkpointPublishFailed(job: JobID, checkpoint: CheckpointID, reason: String)
+    /// Another JobManager has become the owner of the job's directory: this one may write nothing of it any more.
+    case jobFenced(JobID, JobFailure)
     case timerFired(TimerID)
 }
 
@@ -190,12 +192,17 @@ package struct CheckpointAcknowledgement: Sendable, Hashable {
     package var checkpoint: CheckpointID
     /// `state.subtask` is the task that acknowledges.
     package var state: StateHandle
+    package var statistics: SnapshotStatistics
 
-    package init(job: JobID, worker: WorkerID, epoch: Epoch, checkpoint: CheckpointID, state: StateHandle) {
+    package init(
+        job: JobID, worker: WorkerID, epoch: Epoch, checkpoint: CheckpointID, state: StateHandle,
+        statistics: SnapshotStatistics = SnapshotStatistics()
+    ) {
         self.job = job
         self.worker = worker
         self.epoch = epoch
         self.checkpoint = checkpoint
         self.state = state
+        self.statistics = statistics
     }
 }

@@ -60,7 +60,7 @@ extension JobOptions {
         .init(
             "execution.checkpointing.externalized-checkpoint-retention",
             .oneOf(CheckpointOptions.Retention.allCases.map(\.rawValue)), default: CheckpointOptions.Retention.retainOnCancellation.rawValue,
-            "what becomes of the checkpoints of a cancelled job"),
+            "what becomes of the checkpoints of a job that is cancelled or has failed"),
     ]
 
     private static let restartKeys: [ConfigurationKey] = [

@@ -64,10 +64,14 @@ package struct JobOptions: Sendable, Hashable {
 
 /// When checkpoints are taken and how many are kept: the keys under `execution.checkpointing`.
 package struct CheckpointOptions: Sendable, Hashable {
-    /// What becomes of the retained checkpoints of a cancelled job. Those of a finished job are deleted, those of a failed one kept.
+    /// What becomes of the retained checkpoints of a job that is cancelled or has failed. Those of a finished job are deleted.
     package enum Retention: String, Sendable, Hashable, CaseIterable {
+        /// Kept in both cases.
         case retainOnCancellation = "RETAIN_ON_CANCELLATION"
+        /// Deleted when the job is cancelled, kept when it has failed.
         case deleteOnCancellation = "DELETE_ON_CANCELLATION"
+        /// Deleted in both cases: they serve the job's own recovery alone.
+        case never = "NO_EXTERNALIZED_CHECKPOINTS"
     }
 
     package enum Mode: String, Sendable, Hashable, CaseIterable {

@@ -44,6 +44,9 @@ package struct ControlPlane: Sendable {
 
     package func clusterSnapshot() -> ClusterSnapshot { cluster.snapshot() }
 
+    /// The job's latest checkpoints, the oldest first; nil for a job that is not known.
+    package func checkpointHistory(_ job: JobID) -> [CheckpointRecord]? { jobs[job]?.checkpointHistory() }
+
     // MARK: Events
 
     private mutating func dispatch(_ event: ControlEvent, now: Instant) {
@@ -79,9 +82,9 @@ package struct ControlPlane: Sendable {
             guard jobs[job] != nil else { return refuseUnknown(request, job) }
             update(job) { $0.cancelOnRequest(now: now) }
             if let state = jobs[job]?.state { outbox.append(.reply(request, .cancelAccepted(job, state))) }
-        case .triggerSavepoint(let request, let job, let directory, let cancelAfter):
+        case .triggerSavepoint(let request, let job, let directory, let mode):
             guard jobs[job] != nil else { return refuseUnknown(request, job) }
-            update(job) { $0.savepoint(.init(request: request, directory: directory, cancelAfter: cancelAfter), now: now) }
+            update(job) { $0.savepoint(.init(request: request, directory: directory, mode: mode), now: now) }
         case .taskStateChanged(let report):
             update(report.job) { $0.taskStateChanged(report, now: now) }
         case .checkpointAcknowledged(let report):
@@ -94,6 +97,8 @@ package struct ControlPlane: Sendable {
             update(job) { $0.published(checkpoint, path: path, now: now) }
         case .checkpointPublishFailed(let job, let checkpoint, let reason):
             update(job) { $0.publishFailed(checkpoint, reason: reason, now: now) }
+        case .jobFenced(let job, let failure):
+            update(job) { $0.fail(failure, now: now) }
         case .timerFired(let timer):
             timerFired(timer, now: now)
         }

@@ -83,13 +83,16 @@ package struct RestorePlan: Hashable, Sendable {
     package var checkpoint: CheckpointID
     package var kind: CheckpointKind
     package var maxParallelism: Int
+    /// Whether incremental checkpoints may refer to its files; not to those of a savepoint, nor of one that is not the job's own.
+    package var isShareable: Bool
     /// Those vertices that the worker runs, by vertex id.
     package var vertices: [VertexRestore]
 
-    package init(checkpoint: CheckpointID, kind: CheckpointKind, maxParallelism: Int, vertices: [VertexRestore]) {
+    package init(checkpoint: CheckpointID, kind: CheckpointKind, maxParallelism: Int, isShareable: Bool, vertices: [VertexRestore]) {
         self.checkpoint = checkpoint
         self.kind = kind
         self.maxParallelism = maxParallelism
+        self.isShareable = isShareable
         self.vertices = vertices
     }
 }

@@ -87,7 +87,7 @@ extension JobMaster {
             absorb(coordinator.discardFenced(report.checkpoint, report.state), now: now)
             return
         }
-        absorb(coordinator.acknowledge(report.checkpoint, report.state, now: now), now: now)
+        absorb(coordinator.acknowledge(report.checkpoint, report.state, statistics: report.statistics, now: now), now: now)
     }
 
     mutating func declined(
@@ -178,6 +178,7 @@ extension JobMaster {
             return
         }
         note(failure, of: worker, now: now)
+        stopFailed(failure.message)
         isFinishing = false
         absorb(coordinator.stop(), now: now)
         let decision: RestartStrategy.Decision =
@@ -279,17 +280,47 @@ extension JobMaster {
         let discard =
             switch end {
             case .finished: true
-            case .canceled: options.checkpointing.retention == .deleteOnCancellation
-            default: false
+            case .canceled: options.checkpointing.retention != .retainOnCancellation
+            default: options.checkpointing.retention == .never
             }
         absorb(coordinator.end(discardRetained: discard), now: now)
         become(end, reason: end == .failed ? reason : nil, now: now)
+        if end == .finished, let stopped = stopping {
+            outbox.append(.reply(stopped.request, .savepointCompleted(job, stopped.checkpoint, path: stopped.path)))
+            stopping = nil
+        }
     }
 
     // MARK: Checkpoints
 
     mutating func checkpointTimer(_ timer: CheckpointCoordinator.Timer, now: Instant) {
         absorb(coordinator.timerFired(timer, now: now), now: now)
+    }
+
+    private mutating func savepointCompleted(
+        _ savepoint: CheckpointCoordinator.Savepoint, _ id: CheckpointID, path: String, now: Instant
+    ) {
+        guard savepoint.mode.endsJob else {
+            outbox.append(.reply(savepoint.request, .savepointCompleted(job, id, path: path)))
+            return
+        }
+        stopping = Stopping(request: savepoint.request, checkpoint: id, path: path)
+        // Its tasks may have been lost while `_metadata` was being written.
+        guard state == .running, coordinator.isActive else { return stopFailed("its tasks were lost before") }
+        isFinishing = true
+        absorb(coordinator.stop(), now: now)
+        cancelTasks()
+    }
+
+    /// The savepoint is there, but not every sink is known to have committed what it names.
+    mutating func stopFailed(_ reason: String) {
+        guard let stopped = stopping else { return }
+        stopping = nil
+        let failure = JobFailure(
+            domain: .external, recovery: .restart,
+            message: "savepoint \(stopped.checkpoint) is complete at \(stopped.path), but the job was not stopped with it",
+            cause: reason + "; a job that restores the savepoint commits what it names")
+        outbox.append(.reply(stopped.request, .refused(failure)))
     }
 
     /// Turns what the coordinator wants into messages to workers and the shell.
@@ -303,7 +334,7 @@ extension JobMaster {
             case .trigger(let id, let kind, let sources):
                 for (index, worker) in assigned.enumerated() {
                     let own = sources.filter { placement[$0]?.worker == index }
-                    guard !own.isEmpty else { continue }
+                    guard !own.isEmpty || kind.isSavepoint, !worker.isLost else { continue }
                     let trigger = CheckpointTrigger(job: job, epoch: epoch, checkpoint: id, kind: kind, sources: own)
                     outbox.append(.triggerCheckpoint(worker.worker, trigger))
                 }
@@ -326,8 +357,7 @@ extension JobMaster {
                 absorb(coordinator.stop(), now: now)
                 cancelTasks()
             case .savepointCompleted(let savepoint, let id, let path):
-                outbox.append(.reply(savepoint.request, .savepointCompleted(job, id, path: path)))
-                if savepoint.cancelAfter { cancel(now: now) }
+                savepointCompleted(savepoint, id, path: path, now: now)
             case .savepointFailed(let savepoint, let failure):
                 outbox.append(.reply(savepoint.request, .refused(failure)))
             case .log(let level, let message, let fields):

@@ -23,6 +23,12 @@ struct JobMaster: Sendable {
         var isLost = false
     }
 
+    struct Stopping: Sendable {
+        let request: RequestID
+        let checkpoint: CheckpointID
+        let path: String
+    }
+
     struct Slot: Sendable {
         /// Index into ``assigned``.
         let worker: Int
@@ -63,6 +69,8 @@ struct JobMaster: Sendable {
     var hasDelayPassed = false
     /// The final checkpoint is complete; once all tasks have committed and are cancelled the job has finished.
     var isFinishing = false
+    /// The savepoint that the job ends with, while its sinks commit.
+    var stopping: Stopping?
     /// The job is to be cancelled once it is known whether the checkpoint that is being published exists.
     var isCancelRequested = false
 
@@ -86,7 +94,8 @@ struct JobMaster: Sendable {
         epoch = submission.firstEpoch
         strategy = RestartStrategy(submission.options.restartStrategy)
         let vertices = graph.vertices.map {
-            CheckpointVertex(vertex: $0.id, operators: $0.nodes.map(\.operatorID), parallelism: $0.parallelism)
+            CheckpointVertex(
+                vertex: $0.id, operators: $0.nodes.map { CheckpointOperator(uid: $0.uid, name: $0.name) }, parallelism: $0.parallelism)
         }
         coordinator = CheckpointCoordinator(
             job: job, options: submission.options.checkpointing, maxParallelism: graph.maxParallelism, vertices: vertices,
@@ -212,7 +221,7 @@ struct JobMaster: Sendable {
         let restores = graph.vertices.filter { vertices.contains($0.id) }.map { vertex in
             let operators = Set(vertex.nodes.map(\.operatorID))
             var parallelism: [VertexID: Int] = [:]
-            for old in checkpoint.vertices where !operators.isDisjoint(with: old.operators) { parallelism[old.vertex] = old.parallelism }
+            for old in checkpoint.vertices where !operators.isDisjoint(with: old.operators.map(\.id)) { parallelism[old.vertex] = old.parallelism }
             let handles = checkpoint.handles.compactMap { handle -> StateHandle? in
                 guard let width = parallelism[handle.subtask.vertex] else { return nil }
                 var handle = handle
@@ -221,7 +230,9 @@ struct JobMaster: Sendable {
             }
             return VertexRestore(vertex: vertex.id, handles: handles)
         }
-        return RestorePlan(checkpoint: checkpoint.id, kind: checkpoint.kind, maxParallelism: checkpoint.maxParallelism, vertices: restores)
+        return RestorePlan(
+            checkpoint: checkpoint.id, kind: checkpoint.kind, maxParallelism: checkpoint.maxParallelism, isShareable: checkpoint.isShareable,
+            vertices: restores)
     }
 
     // MARK: Cancelling
@@ -238,6 +249,7 @@ struct JobMaster: Sendable {
         case .created, .waitingForResources:
             end(.canceled, now: now)
         case .deploying, .running:
+            stopFailed("the job was cancelled")
             become(.cancelling, now: now)
             absorb(coordinator.stop(), now: now)
             // While the job finishes, the cancellation is under way already.
@@ -277,6 +289,7 @@ struct JobMaster: Sendable {
             reason: state == .waitingForResources ? Self.waiting(needed: slotsNeeded, free: freeSlots) : reason, restarts: restarts,
             lastFailure: lastFailure, lastFailureAt: lastFailureAt, lastFailedWorker: lastFailedWorker, latestCheckpoint: coordinator.latest,
             checkpointsCompleted: coordinator.completedCount, checkpointsFailed: coordinator.failedCount,
-            checkpointsInProgress: coordinator.inFlight, retainedCheckpoints: coordinator.retained, workers: workers)
+            checkpointsInProgress: coordinator.inFlight, retainedCheckpoints: coordinator.retained,
+            damagedCheckpoints: coordinator.damaged, nextCheckpoint: CheckpointID(coordinator.nextID), workers: workers)
     }
 }

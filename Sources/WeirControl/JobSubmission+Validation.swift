@@ -26,11 +26,12 @@ extension JobSubmission {
         let claimed = Set(graph.vertices.flatMap { $0.nodes.map(\.operatorID) })
         let stateful = Set(checkpoint.handles.filter { $0.sizeBytes > 0 || !$0.shared.isEmpty }.map(\.subtask.vertex))
         for vertex in checkpoint.vertices where stateful.contains(vertex.vertex) {
-            let orphans = vertex.operators.filter { !claimed.contains($0) }
+            let orphans = vertex.operators.filter { !claimed.contains($0.id) }
             guard !orphans.isEmpty else { continue }
+            let names = orphans.map { $0.name == $0.uid ? "\"\($0.uid)\"" : "\($0.name) (uid \"\($0.uid)\")" }
             problems.append(
-                "checkpoint \(checkpoint.id) holds state of operators that the job does not have: "
-                    + orphans.map(\.description).joined(separator: ", ") + " (allow-non-restored-state drops it)")
+                "checkpoint \(checkpoint.id) holds state of operators that the job does not have: " + names.joined(separator: ", ")
+                    + "; give the operator its uid back, or drop its state with --allow-unclaimed-state")
         }
         return problems
     }

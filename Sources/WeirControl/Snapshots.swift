@@ -27,6 +27,10 @@ package struct JobSnapshot: Sendable, Equatable {
     package var checkpointsInProgress: Int
     /// The oldest first.
     package var retainedCheckpoints: [CompletedCheckpoint]
+    /// Those that could not be restored and are kept for a person to look at.
+    package var damagedCheckpoints: [CompletedCheckpoint]
+    /// The id of the next checkpoint: no task writes for a lower one that is not in progress.
+    package var nextCheckpoint: CheckpointID
     package var workers: [WorkerSnapshot]
 }
 

@@ -74,8 +74,10 @@ package enum CheckpointKind: Hashable, Sendable {
     case periodic
     /// Taken when all tasks have finished, so that the sinks commit their last transactions before the job is FINISHED.
     case final
-    /// Self-contained: tasks write everything and share nothing. Never subsumed, never discarded by Weir.
-    case savepoint(directory: String)
+    /// Self-contained: tasks write everything and share nothing. Never subsumed, never discarded by Weir unless a job claims it.
+    ///
+    /// `directory` is its own, absolute: what is in it belongs to no other.
+    case savepoint(directory: String, mode: SavepointMode = .continues)
 
     package var isSavepoint: Bool {
         if case .savepoint = self { return true }
@@ -83,13 +85,40 @@ package enum CheckpointKind: Hashable, Sendable {
     }
 }
 
+/// What becomes of a job with its savepoint. The raw values are part of the format of `_metadata`.
+package enum SavepointMode: UInt8, Hashable, Sendable {
+    /// The job goes on.
+    case continues = 0
+    /// Sources emit nothing behind the barrier; once the savepoint is complete and the sinks have committed, the job is FINISHED.
+    case stops = 1
+    /// As ``stops``, but the data ends before the barrier: every window fires. Who resumes from it finds event time at its end.
+    case drains = 2
+
+    package var endsJob: Bool { self != .continues }
+}
+
+/// An operator as a checkpoint knows it: state is matched by the id, which follows from the uid; uid and name are for people.
+package struct CheckpointOperator: Hashable, Sendable {
+    package var id: OperatorID
+    package var uid: String
+    package var name: String
+
+    package init(id: OperatorID, uid: String, name: String) {
+        self.id = id
+        self.uid = uid
+        self.name = name
+    }
+
+    package init(uid: String, name: String? = nil) { self.init(id: OperatorID(uid: uid), uid: uid, name: name ?? uid) }
+}
+
 /// Which operators a vertex held when the checkpoint was taken: how its state finds its way into a job graph that chains differently.
 package struct CheckpointVertex: Hashable, Sendable {
     package var vertex: VertexID
-    package var operators: [OperatorID]
+    package var operators: [CheckpointOperator]
     package var parallelism: Int
 
-    package init(vertex: VertexID, operators: [OperatorID], parallelism: Int) {
+    package init(vertex: VertexID, operators: [CheckpointOperator], parallelism: Int) {
         self.vertex = vertex
         self.operators = operators
         self.parallelism = parallelism
@@ -116,6 +145,8 @@ package struct CompletedCheckpoint: Hashable, Sendable {
     package var path: String
     /// False for a checkpoint or savepoint restored without claiming it: its files are read and never discarded.
     package var isOwned: Bool
+    /// Wall clock at its publication, milliseconds since 1970; 0 until then. For people.
+    package var publishedMilliseconds: Int64 = 0
 
     package init(
         job: JobID, id: CheckpointID, kind: CheckpointKind = .periodic, epoch: Epoch, maxParallelism: Int, vertices: [CheckpointVertex],
@@ -134,4 +165,7 @@ package struct CompletedCheckpoint: Hashable, Sendable {
     }
 
     package var sizeBytes: Int { handles.reduce(0) { $0 + $1.sizeBytes } }
+
+    /// Whether later checkpoints may refer to its files: they live as long as any checkpoint of the job needs them.
+    package var isShareable: Bool { isOwned && !kind.isSavepoint }
 }

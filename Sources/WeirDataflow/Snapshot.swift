@@ -84,6 +84,10 @@ package struct OperatorSnapshot: Sendable {
 package struct TaskSnapshot: Sendable {
     package let checkpoint: CheckpointID
     package let operators: [OperatorSnapshot]
+    /// From the first barrier of the task's inputs to the last.
+    package var alignment = Duration.zero
+    /// In which the task stood still for it.
+    package var capture = Duration.zero
 
     package init(checkpoint: CheckpointID, operators: [OperatorSnapshot]) {
         self.checkpoint = checkpoint
@@ -96,7 +100,10 @@ package struct TaskSnapshot: Sendable {
         let withRows = OperatorSnapshot(
             operatorID: head.operatorID, keyed: head.keyed, operatorState: head.operatorState,
             deferred: head.deferred.merging([ChannelState.listName: state]) { _, new in new })
-        return TaskSnapshot(checkpoint: checkpoint, operators: [withRows] + operators.dropFirst())
+        var snapshot = TaskSnapshot(checkpoint: checkpoint, operators: [withRows] + operators.dropFirst())
+        snapshot.alignment = alignment
+        snapshot.capture = capture
+        return snapshot
     }
 }
 

@@ -23,6 +23,8 @@ public struct Barrier: Hashable, Sendable {
         public static let savepoint = Flags(rawValue: 1)
         /// The job stops with this checkpoint: sources emit nothing behind it.
         public static let stop = Flags(rawValue: 2)
+        /// With ``stop``: sources end their data before it.
+        public static let drain = Flags(rawValue: 4)
     }
 
     /// The checkpoint; rises from one to the next of an execution.

@@ -87,8 +87,10 @@ package final class StreamTask {
     private var lastCheckpoint: UInt64 = 0
     /// The first checkpoint that can contain the end of data.
     private var finalCheckpoint: UInt64?
-    /// The source emits nothing until this savepoint is decided on.
+    /// Nothing is emitted by its own until this savepoint is decided on: neither by a source nor by timers of processing time.
     private var stoppedBy: UInt64?
+    /// Since when barriers are waited for.
+    private var aligningSince: Instant?
     private var wakeSourceAt: Instant?
     /// Whether rows may lie in unfilled batches, and since when.
     private var unflushedSince: Instant?
@@ -217,7 +219,7 @@ package final class StreamTask {
     }
 
     private func callBacks() throws -> Bool {
-        guard !isOver else { return false }
+        guard !isOver, stoppedBy == nil else { return false }
         var earliest = Int64.max
         head.visit { earliest = min(earliest, $0.context.callBackAt) }
         guard earliest < .max else { return false }
@@ -250,7 +252,9 @@ package final class StreamTask {
     }
 
     private func takeInput() throws -> Bool {
-        guard let event = try gate.next() else { return false }
+        let next = try gate.next()
+        if gate.isAligning, aligningSince == nil { aligningSince = environment.clock.now }
+        guard let event = next else { return false }
         try handle(event)
         return true
     }
@@ -267,6 +271,7 @@ package final class StreamTask {
         case .barrier(let barrier): try pass(barrier)
         case .overtakingBarrier(let barrier, let inFlight): try pass(barrier, inFlight: inFlight)
         case .alignmentCanceled(let checkpoint):
+            aligningSince = nil
             listener.checkpointDeclined(attempt, checkpoint: checkpoint, reason: "a newer barrier came before all of its barriers")
         case .endOfData: try finish()
         }
@@ -291,8 +296,13 @@ package final class StreamTask {
     /// - Parameter inFlight: The rows that the barrier overtook, once they are all known.
     private func pass(_ barrier: Barrier, inFlight: DeferredState? = nil) throws {
         lastCheckpoint = barrier.checkpoint
-        let captured = try head.capture(at: barrier)
+        let started = environment.clock.now
+        var captured = try head.capture(at: barrier)
         try head.forward(barrier)
+        captured.capture = started.duration(to: environment.clock.now)
+        captured.alignment = aligningSince?.duration(to: started) ?? .zero
+        aligningSince = nil
+        if barrier.flags.contains(.stop) { stoppedBy = barrier.checkpoint }
         // What follows must overtake, too: a barrier that waited once in a full channel waits in each behind it.
         if inFlight != nil || alignment.overtakes(barrier, wallTime: environment.clock.wallTime.milliseconds) {
             head.announce(barrier)
@@ -351,7 +361,7 @@ package final class StreamTask {
             listener.checkpointDeclined(attempt, checkpoint: barrier.id, reason: "checkpoint \(lastCheckpoint) was passed already")
             return
         }
-        if barrier.flags.contains(.stop) { stoppedBy = barrier.checkpoint }
+        if barrier.flags.contains(.drain), !hasEnded { try finish() }
         try pass(barrier)
     }
 
@@ -363,7 +373,10 @@ package final class StreamTask {
 
     package func checkpointAborted(_ checkpoint: CheckpointID) throws {
         forgetAnnouncement(of: checkpoint)
-        if source == nil { gate.abort(checkpoint) }
+        if source == nil {
+            gate.abort(checkpoint)
+            if !gate.isAligning { aligningSince = nil }
+        }
         if stoppedBy == checkpoint.rawValue { stoppedBy = nil }
         try head.visit { node in try node.call { try $0.checkpointAborted(checkpoint.rawValue) } }
     }

@@ -73,7 +73,7 @@ package final class JobManager: Sendable {
         let requests: [(WireMessageKind, Set<WireRole>)] = [
             (.registerTaskManager, taskManager), (.registerWorker, worker), (.heartbeat, [.taskManager, .worker]), (.fetchArtifact, taskManager),
             (.submitJob, client), (.listJobs, client), (.getJob, client), (.cancelJob, client), (.fetchLogs, client), (.getCluster, client),
-            (.beginUpload, client), (.uploadChunk, client),
+            (.beginUpload, client), (.uploadChunk, client), (.triggerSavepoint, client), (.getCheckpoints, client),
         ]
         for (kind, roles) in requests {
             handlers.onRawRequest(kind, from: roles) { connection, payload, responder in

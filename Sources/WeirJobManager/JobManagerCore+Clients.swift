@@ -37,8 +37,9 @@ extension JobManagerCore {
         jobOrder.append(id)
         if !message.requestID.isEmpty { submissions[message.requestID] = id }
         let store = jobStore
+        let live = Set(jobs.values.filter { !$0.state.isTerminal }.map(\.id))
         environment.store {
-            store.persist(submission: message, job: id)
+            store.persist(submission: message, job: id, live: live)
         } then: { [weak self] result in
             self?.persisted(submission, result, responder)
         }
@@ -61,8 +62,9 @@ extension JobManagerCore {
                 submissions = submissions.filter { $0.value != submission.job }
                 let store = jobStore
                 let job = submission.job
+                let claimed = submission.restoreFrom.filter(\.isOwned).map(\.path)
                 environment.store {
-                    store.forget(job: job)
+                    store.forget(job: job, claimed: claimed)
                 } then: { _ in
                 }
             }
@@ -181,13 +183,7 @@ extension JobManagerCore {
         reply.arguments = record.submission.arguments
         reply.options = Dictionary(
             uniqueKeysWithValues: record.submission.options.map { ($0.key, maskSecret(name: $0.key, value: $0.value)) })
-        reply.vertices = record.graph.vertices.map { vertex in
-            var wire = WireVertexInfo()
-            wire.vertex = vertex.id.rawValue
-            wire.name = vertex.name
-            wire.parallelism = UInt32(vertex.parallelism)
-            return wire
-        }
+        reply.vertices = vertices(record)
         reply.tasks = record.tasks.sorted { $0.key < $1.key }.map { subtask, task in
             var wire = WireTaskInfo()
             wire.subtask = subtask.wire
@@ -201,23 +197,7 @@ extension JobManagerCore {
         }
         reply.failures = record.failures
         reply.history = record.changes
-        reply.checkpoints.completed = UInt64(snapshot?.checkpointsCompleted ?? 0)
-        reply.checkpoints.failed = UInt64(snapshot?.checkpointsFailed ?? 0)
-        reply.checkpoints.inProgress = UInt64(snapshot?.checkpointsInProgress ?? 0)
-        reply.checkpoints.restoredFrom = record.restoredFrom?.rawValue ?? 0
-        if let latest = snapshot?.latestCheckpoint {
-            var wire = WireCheckpointInfo()
-            wire.checkpoint = latest.id.rawValue
-            wire.state = .completed
-            wire.durationMs = latest.duration.inSeconds * 1000
-            wire.stateBytes = UInt64(latest.sizeBytes)
-            wire.path = latest.path
-            wire.tasks = UInt32(record.graph.subtasks.count)
-            wire.acknowledged = wire.tasks
-            let age = latest.completedAt.duration(to: environment.clock.now) + latest.duration
-            wire.triggeredMs = environment.clock.wallTime.milliseconds - age.inMilliseconds
-            reply.checkpoints.recent = [wire]
-        }
+        reply.checkpoints = checkpointStats(record, snapshot)
         return reply
     }
 

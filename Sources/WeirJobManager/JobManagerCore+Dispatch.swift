@@ -35,6 +35,8 @@ extension JobManagerCore {
         case .listJobs: responder.reply(list(try .init(serializedBytes: payload)))
         case .getJob: responder.reply(try info(.init(serializedBytes: payload)))
         case .cancelJob: try cancel(.init(serializedBytes: payload), responder)
+        case .triggerSavepoint: try triggerSavepoint(.init(serializedBytes: payload), responder)
+        case .getCheckpoints: responder.reply(try checkpoints(.init(serializedBytes: payload)))
         case .fetchLogs: try fetchLogs(.init(serializedBytes: payload), responder)
         case .getCluster: responder.reply(cluster())
         case .fetchArtifact:

@@ -121,7 +121,10 @@ extension JobManagerCore {
         handle(
             .checkpointAcknowledged(
                 CheckpointAcknowledgement(
-                    job: job, worker: worker, epoch: Epoch(message.epoch), checkpoint: CheckpointID(message.checkpoint), state: state)))
+                    job: job, worker: worker, epoch: Epoch(message.epoch), checkpoint: CheckpointID(message.checkpoint), state: state,
+                    statistics: SnapshotStatistics(
+                        alignment: .seconds(max(0, message.alignmentMs) / 1000), synchronous: .seconds(max(0, message.syncMs) / 1000),
+                        asynchronous: .seconds(max(0, message.asyncMs) / 1000)))))
     }
 
     func declineCheckpoint(_ message: WireDeclineCheckpoint, from peer: any Peer) {

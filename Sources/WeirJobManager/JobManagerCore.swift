@@ -120,7 +120,12 @@ package final class JobManagerCore: @unchecked Sendable {  // Guarded by the loo
             message.checkpoint = trigger.checkpoint.rawValue
             message.timestampMs = environment.clock.wallTime.milliseconds
             message.sources = trigger.sources.map(\.wire)
-            message.savepoint = trigger.kind.isSavepoint
+            if case .savepoint(let directory, let mode) = trigger.kind {
+                message.savepoint = true
+                message.directory = directory
+                message.stop = mode.endsJob
+                message.drain = mode == .drains
+            }
             workers[worker]?.peer.send(.triggerCheckpoint, encoded(message))
         case .notifyCheckpointComplete(let worker, let notice):
             var message = WireNotifyCheckpointComplete()
@@ -218,13 +223,16 @@ package final class JobManagerCore: @unchecked Sendable {  // Guarded by the loo
 
     private func publish(_ checkpoint: CompletedCheckpoint) {
         let store = jobStore
+        let now = environment.clock.wallTime.milliseconds
         environment.store {
-            store.publish(checkpoint)
-        } then: { [weak self] result in
+            store.publish(checkpoint, atMilliseconds: now)
+        } then: { [weak self, job = checkpoint.job, id = checkpoint.id] result in
             switch result {
-            case .success(let path): self?.handle(.checkpointPublished(job: checkpoint.job, checkpoint: checkpoint.id, path: path))
+            case .success(let path): self?.handle(.checkpointPublished(job: job, checkpoint: id, path: path))
             case .failure(let failure):
-                self?.handle(.checkpointPublishFailed(job: checkpoint.job, checkpoint: checkpoint.id, reason: "\(failure)"))
+                // Asking again cannot help: somebody else runs the job.
+                if failure.recovery == .fail { self?.handle(.jobFenced(job, failure)) }
+                self?.handle(.checkpointPublishFailed(job: job, checkpoint: id, reason: "\(failure)"))
             }
         }
     }
@@ -238,7 +246,20 @@ package final class JobManagerCore: @unchecked Sendable {  // Guarded by the loo
         } then: { [logger] problem in
             if let problem { logger.error("job state not persisted", metadata: ["job.id": "\(change.job)", "cause": "\(problem)"]) }
         }
+        if change.from == .restarting, change.to == .waitingForResources { sweep(change.job) }
         if change.to.isTerminal { forgetOldJobs() }
+    }
+
+    /// Between two epochs no task of the job writes: what tasks left that died while they wrote can go.
+    private func sweep(_ job: JobID) {
+        guard let snapshot = plane.jobSnapshot(job) else { return }
+        let store = jobStore
+        let retained = snapshot.retainedCheckpoints + snapshot.damagedCheckpoints
+        environment.store {
+            store.sweep(job: job, retained: retained, below: snapshot.nextCheckpoint)
+        } then: { [logger] problem in
+            if let problem { logger.warning("left-over files not deleted", metadata: ["job.id": "\(job)", "cause": "\(problem)"]) }
+        }
     }
 
     /// Ended jobs beyond what the control plane itself remembers leave the display too.
@@ -259,7 +280,13 @@ package final class JobManagerCore: @unchecked Sendable {  // Guarded by the loo
             message.job = job.description
             responder.reply(message)
         case .cancelAccepted: responder.reply(WireEmpty())
-        case .savepointCompleted(_, _, let path): responder.refuse(Refusal(.invalid, "a savepoint nobody asked for completed at \(path)"))
+        case .savepointCompleted(let job, let checkpoint, let path):
+            var message = WireSavepointInfo()
+            message.job = job.description
+            message.checkpoint = checkpoint.rawValue
+            message.path = path
+            message.state = (plane.jobSnapshot(job)?.state ?? .finished).wire
+            responder.reply(message)
         case .refused(let failure):
             responder.refuse(Refusal(.conflict, failure))
         }

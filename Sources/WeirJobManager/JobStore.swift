@@ -1,10 +1,10 @@
 internal import Foundation
-internal import Glibc
 internal import SwiftProtobuf
+internal import Synchronization
 package import WeirBase
 package import WeirControl
 internal import WeirGraph
-internal import WeirStorage
+package import WeirStorage
 package import WeirWire
 
 /// The JobManager's disk: job graphs, uploaded binaries, and the `_metadata` of checkpoints. Blocking; used on the storage thread.
@@ -13,6 +13,7 @@ package import WeirWire
 ///     <storage>/jobs/<job id>/submission    the SubmitJob message, as it came
 ///     <storage>/jobs/<job id>/epoch         the last epoch, in decimal
 ///     <storage>/jobs/<job id>/ended         present once the job has ended: its last state
+///     <storage>/jobs/<job id>/stopped-at    the savepoint that the job was to end with: from then on it restores from nothing older
 ///     <checkpoints>/<job id>/chk-<n>/       see proto-docs/checkpoint-format.md
 package final class JobStore: Sendable {
     /// A job of an earlier JobManager that had not ended.
@@ -29,11 +30,18 @@ package final class JobStore: Sendable {
     /// `execution.checkpointing.dir`, of which each job has a directory.
     package let checkpointRoot: String
     private let artifacts: ArtifactStore?
-    private let files = SystemFiles()
+    let files: any StorageFiles
+    let retry: StorageRetry
+    /// The jobs whose checkpoint directories this JobManager owns.
+    let owners = Mutex<[JobID: DirectoryOwner]>([:])
 
     /// - Parameter usesArtifacts: False in the embedded cluster, whose workers are this very process.
-    package init(directory: String, checkpoints: String?, usesArtifacts: Bool = true) throws(JobFailure) {
+    package init(
+        directory: String, checkpoints: String?, usesArtifacts: Bool = true, files: any StorageFiles = SystemFiles(), retry: StorageRetry = .standard
+    ) throws(JobFailure) {
         self.directory = directory
+        self.files = files
+        self.retry = retry
         checkpointRoot = Self.plainPath(checkpoints ?? directory + "/checkpoints")
         do throws(FileFailure) {
             try files.makeDirectory(directory + "/jobs")
@@ -45,15 +53,17 @@ package final class JobStore: Sendable {
     }
 
     /// Flink's users write `file:///path`.
-    private static func plainPath(_ text: String) -> String { text.hasPrefix("file://") ? String(text.dropFirst("file://".count)) : text }
+    static func plainPath(_ text: String) -> String { text.hasPrefix("file://") ? String(text.dropFirst("file://".count)) : text }
 
-    private func storage(_ job: JobID) -> CheckpointStorage { CheckpointStorage(directory: checkpointRoot, job: job) }
-    private func jobDirectory(_ job: JobID) -> String { directory + "/jobs/" + job.description }
+    func storage(_ job: JobID) -> CheckpointStorage { CheckpointStorage(directory: checkpointRoot, job: job, files: files, retry: retry) }
+    func jobDirectory(_ job: JobID) -> String { directory + "/jobs/" + job.description }
 
     // MARK: Jobs
 
     /// Persists a submission, and reads the checkpoint that it starts from.
-    func persist(submission: WireSubmitJob, job: JobID) -> Result<[CompletedCheckpoint], Refusal> {
+    ///
+    /// - Parameter live: Jobs that have not ended: what they own cannot be claimed.
+    func persist(submission: WireSubmitJob, job: JobID, live: Set<JobID>) -> Result<[CompletedCheckpoint], Refusal> {
         do {
             if let artifacts, try !artifacts.contains(submission.artifactSha256, sizeBytes: Int(clamping: submission.artifactBytes)) {
                 return .failure(Refusal(.notFound, "the job's binary \(submission.artifactSha256) was not uploaded", hint: "submit with weir run"))
@@ -61,15 +71,29 @@ package final class JobStore: Sendable {
             if let artifacts { try ExecutableFile.check(artifacts.path(of: submission.artifactSha256)) }
             var restoreFrom: [CompletedCheckpoint] = []
             if !submission.restorePath.isEmpty {
-                do throws(JobFailure) { restoreFrom = [try external(submission.restorePath, job: job)] } catch {
+                let found: (checkpoint: CompletedCheckpoint, writer: JobID)
+                do throws(JobFailure) { found = try external(submission.restorePath, job: job, claimed: submission.claim) } catch {
                     return .failure(
-                        Refusal(.notFound, error, hint: "name the directory of a checkpoint; weir info shows that of a job's latest"))
+                        Refusal(
+                            .notFound, error,
+                            hint: "name the directory of a savepoint or checkpoint; weir checkpoints JOB shows those of a job"))
                 }
+                if submission.claim, live.contains(found.writer), !found.checkpoint.kind.isSavepoint {
+                    return .failure(
+                        Refusal(
+                            .conflict, "checkpoint \(submission.restorePath) belongs to job \(found.writer), which has not ended",
+                            hint: "cancel that job first, or restore without --claim"))
+                }
+                if submission.claim { try claim(found.checkpoint.path, for: job) }
+                restoreFrom = [found.checkpoint]
             }
             try files.makeDirectory(jobDirectory(job))
             try files.makeDirectory(storage(job).jobDirectory)
+            try own(job)
             try writeAtomically(encoded(submission), to: jobDirectory(job) + "/submission")
             return .success(restoreFrom)
+        } catch let refusal as Refusal {
+            return .failure(refusal)
         } catch let failure as FileFailure {
             return .failure(Refusal(.unavailable, failure.jobFailure()))
         } catch let failure as JobFailure {
@@ -79,19 +103,25 @@ package final class JobStore: Sendable {
         }
     }
 
-    /// Deletes what was persisted of a job that was refused.
-    func forget(job: JobID) -> JobFailure? {
+    /// Deletes what was persisted of a job that was refused, and gives back what it claimed.
+    func forget(job: JobID, claimed: [String]) -> JobFailure? {
         attempt { () throws(FileFailure) in
-            for name in ["submission", "epoch", "ended"] { try files.remove(jobDirectory(job) + "/" + name) }
+            for path in claimed { try files.remove(path + "/" + Self.claimName) }
+            try disown(job)
+            for name in ["submission", "epoch", "ended", "stopped-at"] { try files.remove(jobDirectory(job) + "/" + name) }
             try files.remove(jobDirectory(job))
             try files.remove(storage(job).jobDirectory)
         }
     }
 
     func recordState(_ change: JobStateChange) -> JobFailure? {
-        attempt { () throws(FileFailure) in
+        if let fenced = fenced(change.job) { return fenced }
+        return attempt { () throws(FileFailure) in
             try writeAtomically(Array("\(change.epoch)".utf8), to: jobDirectory(change.job) + "/epoch")
-            if change.to.isTerminal { try writeAtomically(Array(change.to.rawValue.utf8), to: jobDirectory(change.job) + "/ended") }
+            if change.to.isTerminal {
+                try writeAtomically(Array(change.to.rawValue.utf8), to: jobDirectory(change.job) + "/ended")
+                try disown(change.job)
+            }
         }
     }
 
@@ -128,6 +158,9 @@ package final class JobStore: Sendable {
             epoch = number
         }
         let storage = storage(job)
+        try files.makeDirectory(storage.jobDirectory)
+        // Before anything is read: from here on no other JobManager adds to it.
+        try own(job)
         let existing = try storage.completed()
         var checkpoints: [CompletedCheckpoint] = []
         for id in existing.reversed() {
@@ -137,7 +170,21 @@ package final class JobStore: Sendable {
             throw JobFailure(
                 domain: .external, recovery: .fail, message: "none of its \(existing.count) checkpoints in \(storage.jobDirectory) can be read")
         }
-        if checkpoints.isEmpty, !submission.restorePath.isEmpty { checkpoints = [try external(submission.restorePath, job: job)] }
+        let lowest = checkpoints.first?.id
+        if !submission.restorePath.isEmpty, checkpoints.isEmpty || submission.claim {
+            do throws(JobFailure) {
+                let restored = try external(submission.restorePath, job: job, claimed: submission.claim).checkpoint
+                // A claimed one is the oldest of those retained, or was deleted since.
+                if lowest.map({ restored.id < $0 }) ?? true { checkpoints.insert(restored, at: 0) }
+            } catch {
+                if checkpoints.isEmpty { throw error }
+            }
+        }
+        if let problem = sweep(job: job, retained: checkpoints) { problems.append(describe(problem)) }
+        if let stopped = try stoppedAt(job, problems: &problems) {
+            checkpoints.append(stopped)
+            checkpoints.sort { $0.id < $1.id }
+        }
         return RecoveredJob(
             job: job, submission: submission, lastEpoch: epoch, lastCheckpoint: try storage.highest(), checkpoints: checkpoints)
     }
@@ -152,10 +199,17 @@ package final class JobStore: Sendable {
 
     // MARK: Checkpoints
 
-    func publish(_ checkpoint: CompletedCheckpoint) -> Result<String, JobFailure> {
+    func publish(_ checkpoint: CompletedCheckpoint, atMilliseconds now: Int64) -> Result<String, JobFailure> {
+        var checkpoint = checkpoint
+        checkpoint.publishedMilliseconds = now
+        if let fenced = fenced(checkpoint.job) { return .failure(fenced) }
+        if case .savepoint(let directory, let mode) = checkpoint.kind { return publish(checkpoint, in: directory, mode) }
         let storage = storage(checkpoint.job)
         do throws(JobFailure) {
             try storage.writeMetadata(checkpoint.id, payload: CheckpointMetadata.encode(checkpoint))
+            // Whoever has taken over meanwhile may have read it, or not: it stays, and nobody here is told that it exists. Where nobody can say,
+            // it exists.
+            if let fenced = fenced(checkpoint.job), fenced.recovery == .fail { return .failure(fenced) }
             return .success(storage.directory(of: checkpoint.id))
         } catch {
             // Not there, or not known to be: the control plane must be able to rely on it being gone.
@@ -166,15 +220,20 @@ package final class JobStore: Sendable {
 
     /// Deletes `_metadata` first: from then on the checkpoint does not exist.
     func discard(job: JobID, checkpoint: CheckpointID, path: String, files names: [StateFile]) -> JobFailure? {
-        attempt { () throws(FileFailure) in
-            try files.remove(path + "/_metadata")
+        if let fenced = fenced(job) { return fenced }
+        return attempt { () throws(FileFailure) in
+            try files.remove(path + "/" + CheckpointFile.metadataName)
+            // It must not come back after a crash, without its files.
+            do throws(FileFailure) { try files.syncDirectory(path) } catch { guard error.isMissing else { throw error } }
             for file in names { try files.remove(absolute(file, job: job)) }
+            try files.remove(path + "/" + Self.claimName)
             removeIfEmpty(path)
         }
     }
 
     func discard(job: JobID, files names: [StateFile]) -> JobFailure? {
-        attempt { () throws(FileFailure) in
+        if let fenced = fenced(job) { return fenced }
+        return attempt { () throws(FileFailure) in
             for file in names {
                 let path = absolute(file, job: job)
                 try files.remove(path)
@@ -185,42 +244,22 @@ package final class JobStore: Sendable {
 
     /// A directory that still holds the file of a slower task stays.
     private func removeIfEmpty(_ path: String) {
-        guard path.contains("/chk-") else { return }
-        rmdir(path)
+        let name = path.split(separator: "/").last ?? ""
+        guard name.hasPrefix("chk-") || name.hasPrefix("savepoint-") else { return }
+        try? files.remove(path)
     }
 
     private func absolute(_ file: StateFile, job: JobID) -> String {
         file.path.hasPrefix("/") ? file.path : storage(job).jobDirectory + "/" + file.path
     }
 
-    private func load(_ path: String) throws(JobFailure) -> CompletedCheckpoint {
-        let bytes = try CheckpointFile.read(path + "/_metadata")
+    func load(_ path: String) throws(JobFailure) -> CompletedCheckpoint {
+        let bytes = try CheckpointFile.read(path + "/" + CheckpointFile.metadataName, files: files, retry: retry)
         do {
             return try CheckpointMetadata.decode(bytes, path: path)
         } catch {
             throw JobFailure(domain: .external, recovery: .fail, message: "\(path)/_metadata is damaged", cause: "\(error)")
         }
-    }
-
-    /// A checkpoint named by the user: its files are read where they are, and never deleted.
-    private func external(_ text: String, job: JobID) throws(JobFailure) -> CompletedCheckpoint {
-        var path = Self.plainPath(text)
-        while path.count > 1, path.hasSuffix("/") { path.removeLast() }
-        if path.hasSuffix("/_metadata") { path.removeLast("/_metadata".count) }
-        var checkpoint = try load(path)
-        let root = String(path.prefix(upTo: path.lastIndex(of: "/") ?? path.startIndex))
-        func rooted(_ file: StateFile) -> StateFile {
-            file.path.hasPrefix("/") ? file : StateFile(path: root + "/" + file.path, lengthBytes: file.lengthBytes, crc32c: file.crc32c)
-        }
-        checkpoint.handles = checkpoint.handles.map { handle in
-            var handle = handle
-            if case .file(let file) = handle.content { handle.content = .file(rooted(file)) }
-            handle.shared = handle.shared.map(rooted)
-            return handle
-        }
-        checkpoint.job = job
-        checkpoint.isOwned = false
-        return checkpoint
     }
 
     // MARK: Artifacts
@@ -262,7 +301,7 @@ package final class JobStore: Sendable {
         }
     }
 
-    private func attempt(_ body: () throws(FileFailure) -> Void) -> JobFailure? {
+    func attempt(_ body: () throws(FileFailure) -> Void) -> JobFailure? {
         do throws(FileFailure) {
             try body()
             return nil
@@ -271,12 +310,13 @@ package final class JobStore: Sendable {
         }
     }
 
-    private func writeAtomically(_ bytes: [UInt8], to path: String) throws(FileFailure) {
+    func writeAtomically(_ bytes: [UInt8], to path: String) throws(FileFailure) {
         var result: Result<Void, FileFailure> = .success(())
         bytes.withUnsafeBytes { raw in
-            do throws(FileFailure) { try files.write(path + ".tmp", [raw]) } catch { result = .failure(error) }
+            do throws(FileFailure) { try retry.run { () throws(FileFailure) in try files.writeAtomically(path, [raw]) } } catch {
+                result = .failure(error)
+            }
         }
         try result.get()
-        try files.rename(path + ".tmp", to: path)
     }
 }

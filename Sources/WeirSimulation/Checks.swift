@@ -23,6 +23,8 @@ package struct Checks {
         /// Durable, not discarded.
         var durable: [CheckpointID: CompletedCheckpoint] = [:]
         var savepoints: [CheckpointID: CompletedCheckpoint] = [:]
+        /// Restored without being claimed: read, never deleted, never built on.
+        var foreign: [CheckpointID: CompletedCheckpoint] = [:]
         /// Handed to storage, answer not yet seen by the control plane.
         var publishing: [CheckpointID: CompletedCheckpoint] = [:]
         var files: Set<String> = []
@@ -49,7 +51,14 @@ package struct Checks {
 
     init(scenario: Scenario) {
         self.scenario = scenario
-        for job in scenario.jobs { jobs[job.submission.job] = JobRecord() }
+        for job in scenario.jobs {
+            var record = JobRecord()
+            for checkpoint in job.submission.restoreFrom {
+                record.files.formUnion(checkpoint.handles.flatMap(\.files).map(\.path))
+                if checkpoint.isOwned { record.durable[checkpoint.id] = checkpoint } else { record.foreign[checkpoint.id] = checkpoint }
+            }
+            jobs[job.submission.job] = record
+        }
     }
 
     mutating func violate(_ message: String) { violations.append(message) }
@@ -110,6 +119,9 @@ package struct Checks {
             for file in handle.files where jobs[checkpoint.job]?.files.contains(file.path) != true {
                 violate("checkpoint \(checkpoint.id) names \(file.path), which was discarded")
             }
+            for file in handle.shared where !mayShare(file, checkpoint.job) {
+                violate("checkpoint \(checkpoint.id) builds on \(file.path), which is a savepoint's or not the job's own")
+            }
             guard case .file(let file) = handle.content else { continue }
             let prefix = "\(checkpoint.job.low)/e\(checkpoint.epoch)/"
             if !file.path.hasPrefix("\(prefix)\(checkpoint.id)/"), !file.path.hasPrefix("\(prefix)end/") {
@@ -120,9 +132,14 @@ package struct Checks {
         jobs[checkpoint.job]?.publishing[checkpoint.id] = checkpoint
     }
 
+    private func mayShare(_ file: StateFile, _ job: JobID) -> Bool {
+        let restored = submission(job)?.restoreFrom.first { $0.handles.contains { $0.files.contains(file) } }
+        return restored?.isShareable ?? true
+    }
+
     private mutating func discards(_ files: [StateFile], job: JobID, allowing id: CheckpointID?) {
         guard let record = jobs[job] else { return violate("state of an unknown job \(job) was discarded") }
-        let needed = record.durable.merging(record.savepoints) { left, _ in left }.merging(record.publishing) { left, _ in left }
+        let needed = [record.savepoints, record.publishing, record.foreign].reduce(record.durable) { $0.merging($1) { left, _ in left } }
         for (other, checkpoint) in needed where other != id {
             for file in checkpoint.handles.flatMap(\.files) where files.contains(file) {
                 violate("\(file.path) was discarded, which checkpoint \(other) needs")
@@ -142,7 +159,9 @@ package struct Checks {
             if plan.restore != nil { statistics.restores += 1 }
         }
         if !record.publishing.isEmpty { violate("epoch \(plan.epoch) was deployed while a checkpoint was being published") }
-        let intact = record.durable.filter { entry in
+        // A savepoint that the job ends with is the latest as soon as it exists: sinks may have committed what it names.
+        let last = record.savepoints.filter { if case .savepoint(_, let mode) = $0.value.kind { mode.endsJob } else { false } }
+        let intact = record.durable.merging(last) { left, _ in left }.merging(record.foreign) { left, _ in left }.filter { entry in
             !entry.value.handles.contains { $0.files.contains { record.damaged.contains($0.path) } }
         }
         // A damaged file is only known once somebody read it, so an older choice may not be wrong; a newer one would not exist.
@@ -237,8 +256,7 @@ package struct Checks {
 
     mutating func commits(_ id: CheckpointID, job: JobID, sink: SubtaskID) {
         guard let record = jobs[job] else { return }
-        // A job stopped with a savepoint commits for it and is gone: nothing restores from before it.
-        if record.savepoints[id] == nil { jobs[job]?.committed = max(record.committed, id) }
+        jobs[job]?.committed = max(record.committed, id)
         if record.finalID == id { jobs[job]?.committedFinal.insert(sink) }
     }
 
@@ -264,7 +282,8 @@ package struct Checks {
                 switch job.ending {
                 case .unbounded: .running
                 case .bounded: .finished
-                case .cancelled, .stoppedWithSavepoint: .canceled
+                case .stoppedWithSavepoint: .finished
+                case .cancelled: .canceled
                 }
             if snapshot.state != expected, !hopeless {
                 let failure = snapshot.lastFailure?.description ?? "none"
@@ -294,7 +313,7 @@ package struct Checks {
         switch snapshot.state {
         case .finished:
             if !mine.isEmpty { violate("a finished job left checkpoints \(mine)") }
-        case .canceled where job.submission.options.checkpointing.retention == .deleteOnCancellation:
+        case .canceled where job.submission.options.checkpointing.retention != .retainOnCancellation:
             if !mine.isEmpty { violate("a cancelled job left checkpoints \(mine)") }
         default:
             if record.damaged.isEmpty, mine.count > limit { violate("\(mine.count) checkpoints are retained, \(limit) may be") }

@@ -19,7 +19,7 @@ indirect enum Happening {
     // The script.
     case submit(Int)
     case cancel(Int)
-    case savepoint(Int, cancelAfter: Bool)
+    case savepoint(Int, SavepointMode)
     case fault
     case calm
     case storagePublishes(CompletedCheckpoint)

@@ -10,7 +10,7 @@ package struct Scenario: Sendable {
         /// Sources end by themselves; with `answersAfterEnd` finished tasks go on answering barriers.
         case bounded(answersAfterEnd: Bool)
         case cancelled(at: Duration)
-        case stoppedWithSavepoint(at: Duration)
+        case stoppedWithSavepoint(at: Duration, SavepointMode)
     }
 
     package struct Job: Sendable {
@@ -76,23 +76,38 @@ package struct Scenario: Sendable {
         if submission.options.checkpointing.maxConcurrent == 1 { submission.options.checkpointing.minPause = .milliseconds(draw.within(0...300)) }
         submission.options.checkpointing.tolerableFailed = draw.within(0...3)
         submission.options.checkpointing.retained = draw.within(1...3)
-        if draw.chance(300) { submission.options.checkpointing.retention = .deleteOnCancellation }
+        if draw.chance(300) { submission.options.checkpointing.retention = draw.chance(500) ? .deleteOnCancellation : .never }
         var restart = ExponentialDelayOptions()
         restart.initialBackoff = .milliseconds(draw.within(0...100))
         restart.maxBackoff = .seconds(2)
         restart.resetThreshold = .seconds(10)
         submission.options.restartStrategy = .exponentialDelay(restart)
         submission.firstEpoch = Epoch(UInt32(draw.within(1...5)))
+        if draw.chance(250) { submission.restoreFrom = [restored(graph, job: submission.job, draw: &draw)] }
         let ending: Ending
         switch draw.below(6) {
         case 0, 1: ending = .unbounded
         case 2: ending = .bounded(answersAfterEnd: true)
         case 3: ending = .bounded(answersAfterEnd: false)
         case 4: ending = .cancelled(at: draw.milliseconds(0...30_000))
-        default: ending = .stoppedWithSavepoint(at: draw.milliseconds(3_000...35_000))
+        default: ending = .stoppedWithSavepoint(at: draw.milliseconds(3_000...35_000), draw.chance(400) ? .drains : .stops)
         }
         let savepoint: Duration? = draw.chance(300) ? draw.milliseconds(1_000...20_000) : nil
         return Job(submission: submission, submitAt: draw.milliseconds(0...5_000), ending: ending, savepointAt: savepoint)
+    }
+
+    /// What another job left: a savepoint or checkpoint, claimed or not.
+    private static func restored(_ graph: JobGraph, job: JobID, draw: inout Draw) -> CompletedCheckpoint {
+        let vertices = graph.vertices.map { vertex in
+            CheckpointVertex(vertex: vertex.id, operators: vertex.nodes.map { CheckpointOperator(uid: $0.uid) }, parallelism: vertex.parallelism)
+        }
+        let handles = graph.subtasks.sorted().map { subtask in
+            StateHandle(subtask: subtask, content: .file(StateFile(path: "\(job.low)/restored/\(subtask)", lengthBytes: 100, crc32c: 7)))
+        }
+        return CompletedCheckpoint(
+            job: job, id: CheckpointID(UInt64(draw.within(1...9))), kind: draw.chance(500) ? .savepoint(directory: "/restored") : .periodic,
+            epoch: Epoch(1), maxParallelism: graph.maxParallelism, vertices: vertices, handles: handles, path: "/restored",
+            isOwned: draw.chance(500))
     }
 
     /// source (and now and then a second one) → map → sink, each of its own width, every edge all to all.

@@ -17,7 +17,10 @@ extension Simulation {
         case .deploy(let worker, let plan): deploy(worker, plan)
         case .cancelTasks(let worker, let epoch): cancelTasks(worker, epoch)
         case .trigger(let worker, let trigger):
-            for source in trigger.sources { snapshot(worker, trigger.epoch, source, trigger.checkpoint, trigger.kind) }
+            for source in trigger.sources {
+                if case .savepoint(_, .drains) = trigger.kind { finish(worker, trigger.epoch, source) }
+                snapshot(worker, trigger.epoch, source, trigger.checkpoint, trigger.kind)
+            }
         case .complete(let worker, let notice): complete(worker, notice)
         case .taskRestored(let worker, let epoch, let subtask): restored(worker, epoch, subtask)
         case .taskEnds(let worker, let epoch, let subtask): finish(worker, epoch, subtask)
@@ -183,7 +186,7 @@ extension Simulation {
                 fail(id, subtask)
                 return
             }
-            if !restore.kind.isSavepoint {
+            if restore.isShareable {
                 workers[id]?.tasks[subtask]?.base = handles.first { $0.subtask == subtask }?.files ?? []
             }
         }

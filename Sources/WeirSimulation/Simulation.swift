@@ -62,11 +62,11 @@ package final class Simulation {
 
     private func plan(_ job: Scenario.Job, _ index: Int) {
         after(job.submitAt, .submit(index))
-        if let savepoint = job.savepointAt { after(savepoint, .savepoint(index, cancelAfter: false)) }
+        if let savepoint = job.savepointAt { after(savepoint, .savepoint(index, .continues)) }
         switch job.ending {
         case .unbounded, .bounded: break
         case .cancelled(let at): after(max(at, job.submitAt), .cancel(index))
-        case .stoppedWithSavepoint(let at): after(at, .savepoint(index, cancelAfter: true))
+        case .stoppedWithSavepoint(let at, let mode): after(at, .savepoint(index, mode))
         }
     }
 
@@ -194,8 +194,8 @@ package final class Simulation {
             tell(.submitJob(newRequest(), scenario.jobs[index].submission))
         case .cancel(let index):
             tell(.cancelJob(newRequest(), scenario.jobs[index].submission.job))
-        case .savepoint(let index, let cancelAfter):
-            savepoint(index, cancelAfter: cancelAfter)
+        case .savepoint(let index, let mode):
+            savepoint(index, mode)
         case .storagePublishes(let checkpoint):
             publish(checkpoint)
         case .calm:
@@ -210,15 +210,15 @@ package final class Simulation {
         }
     }
 
-    private func savepoint(_ index: Int, cancelAfter: Bool) {
+    private func savepoint(_ index: Int, _ mode: SavepointMode) {
         let job = scenario.jobs[index].submission.job
         let snapshot = plane.jobSnapshot(job)
-        if cancelAfter, snapshot?.state.isTerminal != true {
+        if mode.endsJob, snapshot?.state.isTerminal != true {
             // A client that wants the job stopped asks again until it is.
-            after(.milliseconds(4_000), .savepoint(index, cancelAfter: true))
+            after(.milliseconds(4_000), .savepoint(index, mode))
         }
         guard snapshot != nil else { return }
-        tell(.triggerSavepoint(newRequest(), job, directory: "/savepoints", cancelAfter: cancelAfter))
+        tell(.triggerSavepoint(newRequest(), job, directory: "/savepoints", mode: mode))
     }
 
     private func publish(_ checkpoint: CompletedCheckpoint) {

@@ -81,12 +81,14 @@ package enum CheckpointFile {
     /// - Throws: `JobFailure` (external) with the path and the system's words: a full disk, an error of the device.
     @discardableResult
     package static func write(
-        _ payload: UnsafeRawBufferPointer, to path: String, files: some StorageFiles = SystemFiles()
+        _ payload: UnsafeRawBufferPointer, to path: String, files: some StorageFiles = SystemFiles(), retry: StorageRetry = .standard
     ) throws(JobFailure) -> UInt32 {
         let crc = crc32c(payload)
         let header = header(kind(of: path), payloadBytes: payload.count, payloadCRC: crc)
         do throws(FileFailure) {
-            try withBytes(header) { (header) throws(FileFailure) in try files.writeAtomically(path, [header, payload]) }
+            try retry.run { () throws(FileFailure) in
+                try withBytes(header) { (header) throws(FileFailure) in try files.writeAtomically(path, [header, payload]) }
+            }
         } catch {
             throw JobFailure(
                 domain: .external, recovery: .restart, message: "cannot write the checkpoint file \(path)",
@@ -96,8 +98,10 @@ package enum CheckpointFile {
     }
 
     @discardableResult
-    package static func write(_ payload: [UInt8], to path: String, files: some StorageFiles = SystemFiles()) throws(JobFailure) -> UInt32 {
-        try withBytes(payload) { (payload) throws(JobFailure) in try write(payload, to: path, files: files) }
+    package static func write(
+        _ payload: [UInt8], to path: String, files: some StorageFiles = SystemFiles(), retry: StorageRetry = .standard
+    ) throws(JobFailure) -> UInt32 {
+        try withBytes(payload) { (payload) throws(JobFailure) in try write(payload, to: path, files: files, retry: retry) }
     }
 
     /// Reads a file and checks all of it.
@@ -107,10 +111,10 @@ package enum CheckpointFile {
     ///   - crc: That of the payload: tells another whole file in its place from the one meant.
     /// - Throws: `JobFailure` (external) with the path and what is wrong: missing, truncated, damaged, another version or kind.
     package static func read(
-        _ path: String, bytes: Int? = nil, crc: UInt32? = nil, files: some StorageFiles = SystemFiles()
+        _ path: String, bytes: Int? = nil, crc: UInt32? = nil, files: some StorageFiles = SystemFiles(), retry: StorageRetry = .standard
     ) throws(JobFailure) -> [UInt8] {
         let file: [UInt8]
-        do throws(FileFailure) { file = try files.read(path) } catch {
+        do throws(FileFailure) { file = try retry.run { () throws(FileFailure) in try files.read(path) } } catch {
             guard error.isMissing else {
                 throw JobFailure(
                     domain: .external, recovery: .restart, message: "cannot read the checkpoint file \(path)", cause: error.reason)

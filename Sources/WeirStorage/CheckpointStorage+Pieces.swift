@@ -21,7 +21,9 @@ extension CheckpointStorage {
 
     private func read(_ file: StoredState, offset: Int, bytes: Int) throws(JobFailure) -> [UInt8] {
         let found: [UInt8]
-        do throws(FileFailure) { found = try files.read(path(of: file), offset: offset, count: bytes) } catch {
+        do throws(FileFailure) {
+            found = try retry.run { () throws(FileFailure) in try files.read(path(of: file), offset: offset, count: bytes) }
+        } catch {
             guard error.isMissing else {
                 throw JobFailure(
                     domain: .external, recovery: .restart, message: "cannot read the checkpoint file \(path(of: file))", cause: error.reason)

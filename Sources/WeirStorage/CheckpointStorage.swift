@@ -29,11 +29,13 @@ package struct StoredState: Hashable, Sendable {
 package struct CheckpointStorage: Sendable {
     package let jobDirectory: String
     let files: any StorageFiles
+    let retry: StorageRetry
 
     /// - Parameter directory: `execution.checkpointing.dir`.
-    package init(directory: String, job: JobID, files: any StorageFiles = SystemFiles()) {
+    package init(directory: String, job: JobID, files: any StorageFiles = SystemFiles(), retry: StorageRetry = .standard) {
         jobDirectory = directory + "/" + job.description
         self.files = files
+        self.retry = retry
     }
 
     package func directory(of checkpoint: CheckpointID) -> String { jobDirectory + "/chk-\(checkpoint)" }
@@ -50,26 +52,41 @@ package struct CheckpointStorage: Sendable {
         return StoredState(path: path, bytes: payload.count, crc: crc)
     }
 
+    /// Writes the state of a task into a savepoint, durably.
+    ///
+    /// - Parameter directory: The savepoint's own, absolute; made if it is not there.
+    /// - Returns: With the absolute path: the savepoint is not yet whole, and not yet to be moved.
+    package func writeSavepointState(
+        in directory: String, subtask: SubtaskID, epoch: Epoch, payload: [UInt8]
+    ) throws(JobFailure) -> StoredState {
+        do throws(FileFailure) { try retry.run { () throws(FileFailure) in try files.makeDirectory(directory) } } catch {
+            throw failure("cannot write the savepoint \(directory)", error)
+        }
+        let path = "\(directory)/\(subtask.vertex)-\(subtask.index)-\(epoch).state"
+        let crc = try CheckpointFile.write(payload, to: path, files: files, retry: retry)
+        return StoredState(path: path, bytes: payload.count, crc: crc)
+    }
+
     /// Makes the checkpoint exist. Every file that the payload names must have been written before.
     package func writeMetadata(_ checkpoint: CheckpointID, payload: [UInt8]) throws(JobFailure) {
         _ = try write(checkpoint, path: metadataPath(of: checkpoint), payload: payload)
     }
 
     private func write(_ checkpoint: CheckpointID, path: String, payload: [UInt8]) throws(JobFailure) -> UInt32 {
-        do throws(FileFailure) { try files.makeDirectory(directory(of: checkpoint)) } catch {
+        do throws(FileFailure) { try retry.run { () throws(FileFailure) in try files.makeDirectory(directory(of: checkpoint)) } } catch {
             throw failure("cannot write checkpoint \(checkpoint)", error)
         }
-        return try CheckpointFile.write(payload, to: path, files: files)
+        return try CheckpointFile.write(payload, to: path, files: files, retry: retry)
     }
 
     /// Reads the state of a task and checks that it is the file that was acknowledged. An absolute path is taken as it is.
     package func readState(_ file: StoredState) throws(JobFailure) -> [UInt8] {
         let path = file.path.hasPrefix("/") ? file.path : jobDirectory + "/" + file.path
-        return try CheckpointFile.read(path, bytes: file.bytes, crc: file.crc, files: files)
+        return try CheckpointFile.read(path, bytes: file.bytes, crc: file.crc, files: files, retry: retry)
     }
 
     package func readMetadata(_ checkpoint: CheckpointID) throws(JobFailure) -> [UInt8] {
-        try CheckpointFile.read(metadataPath(of: checkpoint), files: files)
+        try CheckpointFile.read(metadataPath(of: checkpoint), files: files, retry: retry)
     }
 
     // MARK: Housekeeping
@@ -127,18 +144,36 @@ package struct CheckpointStorage: Sendable {
         return deleted
     }
 
-    /// Deletes what was left by checkpoints that never completed: directories without metadata below the latest completed one.
-    /// Those above may be in flight.
+    /// Deletes what nothing needs: files of checkpoints that never completed, of tasks that died while they wrote, of old attempts.
     ///
-    /// - Returns: What was deleted, newest first.
+    /// A checkpoint with `_metadata` that is not among those retained is left whole: it could not be read, and is for a person to look at.
+    ///
+    /// - Parameters:
+    ///   - retained: The checkpoints that are known.
+    ///   - needed: Files that they name, relative to the job's directory.
+    ///   - end: Checkpoints from this one on are not looked at; nil: none is in flight.
+    /// - Returns: What was deleted, relative to the job's directory.
+    /// - Important: No task may be writing for a checkpoint below `end`.
     @discardableResult
-    package func sweep() throws(JobFailure) -> [CheckpointID] {
-        guard let latest = try completed().first else { return [] }
-        var deleted: [CheckpointID] = []
-        for checkpoint in try directories() where checkpoint < latest {
-            guard try !names(in: checkpoint).contains(CheckpointFile.metadataName) else { continue }
-            try delete(checkpoint)
-            deleted.append(checkpoint)
+    package func sweep(retained: Set<CheckpointID>, keeping needed: Set<String>, below end: CheckpointID? = nil) throws(JobFailure) -> [String] {
+        var deleted: [String] = []
+        for checkpoint in try directories() where end.map({ checkpoint < $0 }) ?? true {
+            let names = try names(in: checkpoint)
+            if names.contains(CheckpointFile.metadataName), !retained.contains(checkpoint) { continue }
+            var left = 0
+            for name in names {
+                let path = "chk-\(checkpoint)/\(name)"
+                guard name != CheckpointFile.metadataName, !needed.contains(path) else {
+                    left += 1
+                    continue
+                }
+                do throws(FileFailure) { try files.remove(jobDirectory + "/" + path) } catch { throw failure("cannot delete \(path)", error) }
+                deleted.append(path)
+            }
+            guard left == 0 else { continue }
+            do throws(FileFailure) { try files.remove(directory(of: checkpoint)) } catch {
+                throw failure("cannot delete the directory of checkpoint \(checkpoint)", error)
+            }
         }
         return deleted
     }

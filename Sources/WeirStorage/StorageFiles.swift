@@ -46,6 +46,10 @@ package protocol StorageFiles: Sendable {
     func list(_ path: String) throws(FileFailure) -> [String]
     /// Removes a file, or an empty directory; one that is gone is no failure.
     func remove(_ path: String) throws(FileFailure)
+    /// Creates an empty file; EEXIST if there is one. Of several that try at the same time one succeeds.
+    func createExclusively(_ path: String) throws(FileFailure)
+    /// Sets the time of a file, which its server does and no cache answers; ENOENT or ESTALE if it is gone.
+    func touch(_ path: String) throws(FileFailure)
 }
 
 /// The operating system's files.
@@ -157,6 +161,16 @@ package struct SystemFiles: StorageFiles {
 
     package func remove(_ path: String) throws(FileFailure) {
         guard Glibc.remove(path) == 0 || errno == ENOENT else { throw FileFailure("delete", path, errno) }
+    }
+
+    package func createExclusively(_ path: String) throws(FileFailure) {
+        let file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
+        guard file >= 0 else { throw FileFailure("create", path, errno) }
+        close(file)
+    }
+
+    package func touch(_ path: String) throws(FileFailure) {
+        guard utimensat(AT_FDCWD, path, nil, 0) == 0 else { throw FileFailure("touch", path, errno) }
     }
 }
 

@@ -1,6 +1,7 @@
 package import WeirBase
 package import WeirDataflow
 package import WeirGraph
+package import WeirStorage
 
 /// What one subtask of a checkpoint left behind, read and verified.
 package struct RestoredSubtask: Sendable {

@@ -28,6 +28,10 @@ package final class WorkerRuntime: @unchecked Sendable {  // `state` by its lock
         var isDeployed = false
         var stateStore: TaskStateStore
         var channels: ExchangeEpoch
+        /// The directories of savepoints that the JobManager has told.
+        var savepoints: [UInt64: String] = [:]
+        /// Snapshots of savepoints whose barrier was faster than their trigger.
+        var waiting: [UInt64: [@Sendable (String) -> Void]] = [:]
     }
 
     private struct State {
@@ -130,8 +134,11 @@ package final class WorkerRuntime: @unchecked Sendable {  // `state` by its lock
 
     package func trigger(_ message: WireTriggerCheckpoint) {
         let epoch = Epoch(message.epoch)
-        let barrier = Barrier(
-            checkpoint: message.checkpoint, timestamp: message.timestampMs, flags: message.savepoint ? .savepoint : [])
+        if message.savepoint { savepointIsAt(message.directory, checkpoint: message.checkpoint, epoch: epoch) }
+        var flags: Barrier.Flags = message.savepoint ? .savepoint : []
+        if message.stop { flags.insert(.stop) }
+        if message.drain { flags.insert(.drain) }
+        let barrier = Barrier(checkpoint: message.checkpoint, timestamp: message.timestampMs, flags: flags)
         for source in message.sources {
             let attempt = TaskAttempt(epoch: epoch, subtask: SubtaskID(vertex: VertexID(source.vertex), index: source.index))
             slot(of: attempt.subtask)?.submit(.trigger(attempt, barrier))
@@ -146,6 +153,11 @@ package final class WorkerRuntime: @unchecked Sendable {  // `state` by its lock
 
     package func checkpointAborted(_ message: WireNotifyCheckpointAborted) {
         let epoch = Epoch(message.epoch)
+        state.withLock { state in
+            guard state.attempt?.epoch == epoch else { return }
+            state.attempt?.waiting[message.checkpoint] = nil
+            state.attempt?.savepoints[message.checkpoint] = nil
+        }
         stateStore(of: epoch)?.aborted(message.checkpoint)
         forEachSlot { $0.submit(.checkpointAborted(epoch, CheckpointID(message.checkpoint))) }
     }
@@ -334,6 +346,8 @@ extension WorkerRuntime: SlotListener {
                 message.subtask = task.subtask.wire
                 message.state = handle
                 message.stateBytes = handle.file.length > 0 ? handle.file.length : UInt64(handle.inlineState.count)
+                message.alignmentMs = snapshot.alignment.inSeconds * 1000
+                message.syncMs = snapshot.capture.inSeconds * 1000
                 message.asyncMs = started.duration(to: clock.now).inSeconds * 1000
                 reports.send(.acknowledgeCheckpoint, encoded(message))
             case .failure(let failure): decline(task, barrier.checkpoint, failure)
@@ -357,17 +371,43 @@ extension WorkerRuntime: SlotListener {
 
     /// Encodes a snapshot, once all of it is there, and writes its file on the writing queue. Small states travel inside the message.
     private func write(
-        _ task: TaskAttempt, _ snapshot: TaskSnapshot, isSavepoint: Bool, then: @escaping @Sendable (Result<WireStateHandle, JobFailure>) -> Void
+        _ task: TaskAttempt, _ snapshot: TaskSnapshot, isSavepoint: Bool,
+        then: @escaping @Sendable (Result<WireStateHandle, JobFailure>) -> Void
     ) {
         snapshot.resolve { [self] resolved in
-            guard let store = stateStore(of: task.epoch) else { return }  // Of an attempt that is over: nobody waits for it.
-            writing.async {
-                do throws(JobFailure) {
-                    then(.success(try store.write(try resolved.get(), of: task, isSavepoint: isSavepoint)))
-                } catch {
-                    then(.failure(error))
+            withPlace(of: snapshot.checkpoint.rawValue, task, isSavepoint: isSavepoint) { [self] store, directory in
+                writing.async {
+                    do throws(JobFailure) {
+                        then(.success(try store.write(try resolved.get(), of: task, savepoint: directory)))
+                    } catch {
+                        then(.failure(error))
+                    }
                 }
             }
         }
+    }
+
+    /// Calls `body` with who writes the checkpoint, and for a savepoint its directory: at once, or when the JobManager has told it; never for an
+    /// attempt that is over, since nobody waits for it.
+    private func withPlace(
+        of checkpoint: UInt64, _ task: TaskAttempt, isSavepoint: Bool, _ body: @escaping @Sendable (TaskStateStore, String?) -> Void
+    ) {
+        let place = state.withLock { state -> (store: TaskStateStore, directory: String?)? in
+            guard let attempt = state.attempt, attempt.epoch == task.epoch else { return nil }
+            guard isSavepoint else { return (attempt.stateStore, nil) }
+            if let directory = attempt.savepoints[checkpoint] { return (attempt.stateStore, directory) }
+            state.attempt?.waiting[checkpoint, default: []].append { body(attempt.stateStore, $0) }
+            return nil
+        }
+        if let place { body(place.store, place.directory) }
+    }
+
+    private func savepointIsAt(_ directory: String, checkpoint: UInt64, epoch: Epoch) {
+        let waiting = state.withLock { state -> [@Sendable (String) -> Void] in
+            guard state.attempt?.epoch == epoch else { return [] }
+            state.attempt?.savepoints[checkpoint] = directory
+            return state.attempt?.waiting.removeValue(forKey: checkpoint) ?? []
+        }
+        for body in waiting { body(directory) }
     }
 }

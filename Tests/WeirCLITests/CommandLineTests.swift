@@ -19,7 +19,7 @@ import Testing
         let command = try run(
             "run", "-d", "-p", "4", "--name", "N", "--from-checkpoint", "/cp", "-D", "a.b=1", "-Dc=x=y", "--jobmanager", "h:1", "bin/Job",
             "--", "--bootstrap", "k:9092", "-p", "7", "-Dx")
-        #expect(command.detached && command.parallelism == 4 && command.name == "N" && command.fromCheckpoint == "/cp")
+        #expect(command.detached && command.parallelism == 4 && command.name == "N" && command.from == "/cp")
         #expect(command.definitions == ["a.b=1", "c=x=y"])
         #expect(command.binary == "bin/Job" && command.arguments == ["--bootstrap", "k:9092", "-p", "7", "-Dx"])
         #expect(command.cluster.jobManager == "h:1")

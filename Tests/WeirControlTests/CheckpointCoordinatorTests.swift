@@ -341,7 +341,7 @@ private func checkpoint(_ value: UInt64, files: [String], isOwned: Bool = true) 
 }
 
 @Suite struct SavepointTests {
-    private let savepoint = CheckpointCoordinator.Savepoint(request: RequestID(9), directory: "/s", cancelAfter: false)
+    private let savepoint = CheckpointCoordinator.Savepoint(request: RequestID(9), directory: "/s")
 
     @Test func aSavepointIsNeitherRetainedNorCommitted() {
         var bench = Bench()
@@ -370,6 +370,31 @@ private func checkpoint(_ value: UInt64, files: [String], isOwned: Bool = true) 
         #expect(!effects.contains { if case .failJob = $0 { true } else { false } })
     }
 
+    @Test func everySavepointHasADirectoryOfItsOwn() {
+        var bench = Bench()
+        let directories = (1...2).flatMap { _ in
+            bench.coordinator.trigger(savepoint, now: seconds(1)).compactMap { effect -> String? in
+                if case .trigger(_, .savepoint(let directory, .continues), _) = effect { directory } else { nil }
+            }
+        }
+        #expect(directories == ["/s/savepoint-000000000000-1-1", "/s/savepoint-000000000000-2-1"])
+    }
+
+    @Test func whileTheJobStopsNoOtherIsTaken() {
+        var bench = Bench()
+        _ = bench.coordinator.trigger(.init(request: RequestID(9), directory: "/s", mode: .stops), now: seconds(1))
+        #expect(bench.coordinator.trigger(savepoint, now: seconds(1)).contains { if case .savepointFailed = $0 { true } else { false } })
+    }
+
+    @Test func theHistoryIsBounded() {
+        var bench = Bench { $0.tolerableFailed = 1_000 }
+        for number in 1...UInt64(CheckpointHistory.recordsMax + 5) { _ = bench.complete(number, at: Double(number) * 10) }
+        let records = bench.coordinator.history.records
+        #expect(records.count == CheckpointHistory.recordsMax && records.last?.id == id(UInt64(CheckpointHistory.recordsMax + 5)))
+        #expect(records.count { !$0.details.isEmpty } == CheckpointHistory.detailedMax)
+        #expect(records.allSatisfy { $0.outcome != .inProgress && $0.acknowledged == 2 && $0.sizeBytes == 20 })
+    }
+
     @Test func theLimitIsKept() {
         var bench = Bench()
         for _ in 0..<CheckpointCoordinator.savepointsInFlightMax {
@@ -385,7 +410,7 @@ private func checkpoint(_ value: UInt64, files: [String], isOwned: Bool = true) 
 
     @Test func noCheckpointIsBegunBehindOneThatEndsTheJob() {
         var bench = Bench()
-        let last = CheckpointCoordinator.Savepoint(request: RequestID(9), directory: "/s", cancelAfter: true)
+        let last = CheckpointCoordinator.Savepoint(request: RequestID(9), directory: "/s", mode: .stops)
         _ = bench.coordinator.trigger(last, now: seconds(1))
         #expect(bench.tick(at: 10).isEmpty)
         // It failed, and the job goes on: so do its checkpoints.

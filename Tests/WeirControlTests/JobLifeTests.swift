@@ -55,7 +55,7 @@ private let boom = JobFailure(domain: .user, recovery: .restart, message: "boom"
     @Test func stateThatNobodyClaimsIsRefusedUnlessAllowed() {
         let orphan = CompletedCheckpoint(
             job: ControlPlaneBench.job, id: CheckpointID(3), epoch: Epoch(1), maxParallelism: 128,
-            vertices: [CheckpointVertex(vertex: VertexID(0), operators: [OperatorID(uid: "gone")], parallelism: 1)],
+            vertices: [CheckpointVertex(vertex: VertexID(0), operators: [CheckpointOperator(uid: "gone")], parallelism: 1)],
             handles: [StateHandle(subtask: SubtaskID(vertex: VertexID(0), index: 0), content: .inline([1]))])
         var bench = ControlPlaneBench()
         #expect(bench.submit(ControlPlaneBench.submission { $0.restoreFrom = [orphan] }).refusal != nil)
@@ -398,17 +398,114 @@ private let boom = JobFailure(domain: .user, recovery: .restart, message: "boom"
         #expect(again.first?.plan.restore?.checkpoint == CheckpointID(1))
     }
 
-    @Test func stoppingWithASavepointCommitsThenCancels() {
+    @Test func stoppingWithASavepointCommitsThenFinishes() {
         var bench = ControlPlaneBench()
         let deployments = bench.run()
-        _ = bench.handle(.triggerSavepoint(RequestID(7), ControlPlaneBench.job, directory: "/s", cancelAfter: true))
+        _ = bench.handle(.triggerSavepoint(RequestID(7), ControlPlaneBench.job, directory: "/s", mode: .stops))
         for (worker, plan) in deployments { bench.acknowledge(1, plan, on: worker) }
         let effects = bench.handle(.checkpointPublished(job: ControlPlaneBench.job, checkpoint: CheckpointID(1), path: "/s/1"))
         let notified = effects.firstIndex { if case .notifyCheckpointComplete(_, let notice) = $0 { notice.isFinal } else { false } }
         let cancelled = effects.firstIndex { if case .cancelTasks = $0 { true } else { false } }
         #expect(notified != nil && cancelled != nil && notified! < cancelled!)
-        #expect(effects.contains(.reply(RequestID(7), .savepointCompleted(ControlPlaneBench.job, CheckpointID(1), path: "/s/1"))))
+        // Nobody is told before every task has ended: the last of what it did before is the commit.
+        let reply = ControlEffect.reply(RequestID(7), .savepointCompleted(ControlPlaneBench.job, CheckpointID(1), path: "/s/1"))
+        #expect(!effects.contains(reply))
+        var last: [ControlEffect] = []
+        for (worker, plan) in deployments { last = bench.report(.canceled, plan, on: worker) }
+        #expect(bench.state == .finished)
+        #expect(last.contains(reply))
+        #expect(last.discarded.isEmpty, "the savepoint is the user's")
+    }
+
+    @Test func aWorkerLostBeforeItsSinksCommittedRestoresFromTheSavepoint() {
+        var bench = ControlPlaneBench()
+        let deployments = bench.run()
+        bench.checkpoint(1, deployments)
+        _ = bench.handle(.triggerSavepoint(RequestID(7), ControlPlaneBench.job, directory: "/s", mode: .stops))
+        for (worker, plan) in deployments { bench.acknowledge(2, plan, on: worker) }
+        _ = bench.handle(.checkpointPublished(job: ControlPlaneBench.job, checkpoint: CheckpointID(2), path: "/s/2"))
+        let lost = bench.handle(.workerExited(WorkerExit(worker: deployments[0].worker, status: .signal(9))))
+        #expect(lost.refusal?.message.contains("/s/2") == true)
+        bench.report(.canceled, deployments[1].plan, on: deployments[1].worker)
+        let again = bench.deployAll(bench.handle(.timerFired(.restartDelay(ControlPlaneBench.job, Epoch(1)))))
+        #expect(again.first?.plan.restore?.checkpoint == CheckpointID(2))
+        #expect(again.first?.plan.restore?.isShareable == false)
+        // Newer checkpoints stand for it, but its files stay: they are the user's.
+        let after = bench.checkpoint(3, again) + bench.checkpoint(4, again) + bench.checkpoint(5, again)
+        #expect(!after.discarded.contains { $0.contains("e1/2/") })
+    }
+
+    @Test func aCancellationWhileItStopsTellsWhereTheSavepointIs() {
+        var bench = ControlPlaneBench()
+        let deployments = bench.run()
+        _ = bench.handle(.triggerSavepoint(RequestID(7), ControlPlaneBench.job, directory: "/s", mode: .stops))
+        for (worker, plan) in deployments { bench.acknowledge(1, plan, on: worker) }
+        _ = bench.handle(.checkpointPublished(job: ControlPlaneBench.job, checkpoint: CheckpointID(1), path: "/s/1"))
+        #expect(bench.handle(.cancelJob(RequestID(8), ControlPlaneBench.job)).refusal?.message.contains("/s/1") == true)
         for (worker, plan) in deployments { bench.report(.canceled, plan, on: worker) }
         #expect(bench.state == .canceled)
+    }
+
+    @Test func aDrainedJobWhoseSavepointFailsIsRestarted() {
+        var bench = ControlPlaneBench()
+        let deployments = bench.run()
+        _ = bench.handle(.triggerSavepoint(RequestID(7), ControlPlaneBench.job, directory: "/s", mode: .drains))
+        for (worker, plan) in deployments { bench.report(.finished, plan, on: worker) }
+        // No final checkpoint beside it: the savepoint is one.
+        #expect(bench.snapshot?.checkpointsInProgress == 1)
+        let effects = bench.handle(
+            .checkpointDeclined(
+                job: ControlPlaneBench.job, worker: deployments[0].worker, epoch: Epoch(1), checkpoint: CheckpointID(1),
+                subtask: deployments[0].plan.tasks[0].subtask, reason: "full"))
+        #expect(effects.refusal?.message.contains("savepoint 1 failed") == true)
+        #expect(bench.state == .restarting)
+    }
+
+    @Test(arguments: CheckpointOptions.Retention.allCases, [JobState.canceled, .failed])
+    func whatIsRetainedAfterTheEndIsChosen(retention: CheckpointOptions.Retention, end: JobState) {
+        var bench = ControlPlaneBench()
+        let deployments = bench.run(ControlPlaneBench.submission { $0.options.checkpointing.retention = retention })
+        bench.checkpoint(1, deployments)
+        if end == .canceled {
+            _ = bench.handle(.cancelJob(RequestID(8), ControlPlaneBench.job))
+        } else {
+            _ = bench.handle(.jobFenced(ControlPlaneBench.job, JobFailure(domain: .user, recovery: .fail, message: "over")))
+        }
+        var last: [ControlEffect] = []
+        for (worker, plan) in deployments { last = bench.report(.canceled, plan, on: worker) }
+        #expect(bench.state == end)
+        let isDeleted = last.contains { if case .discardCheckpoint(_, CheckpointID(1), _, _) = $0 { true } else { false } }
+        #expect(isDeleted == (retention == .never || (retention == .deleteOnCancellation && end == .canceled)))
+    }
+
+    @Test func aJobThatAnotherJobManagerHasTakenOverEndsWithoutARestart() {
+        var bench = ControlPlaneBench()
+        let deployments = bench.run()
+        bench.checkpoint(1, deployments)
+        let fenced = JobFailure(domain: .system, recovery: .fail, message: "taken over")
+        let effects = bench.handle(.jobFenced(ControlPlaneBench.job, fenced))
+        #expect(bench.state == .failing && effects.cancelled.count == 2)
+        var last: [ControlEffect] = []
+        for (worker, plan) in deployments { last = bench.report(.canceled, plan, on: worker) }
+        #expect(bench.state == .failed && last.discarded.isEmpty, "what it retained is the other's")
+    }
+
+    @Test func whoHoldsTheBarrierIsToldASubtask() throws {
+        var bench = ControlPlaneBench()
+        let deployments = bench.run()
+        _ = bench.handle(.triggerSavepoint(RequestID(7), ControlPlaneBench.job, directory: "/s", mode: .continues))
+        func record() throws -> CheckpointRecord { try #require(bench.plane.checkpointHistory(ControlPlaneBench.job)?.last) }
+        let sources = [0, 1].map { SubtaskID(vertex: VertexID(0), index: $0) }
+        let sinks = [0, 1].map { SubtaskID(vertex: VertexID(1), index: $0) }
+        #expect(try record().holders == sources)
+        bench.acknowledge(1, deployments[0].plan, on: deployments[0].worker)
+        #expect(try record().holders == [sources[1]], "the sink waits for it")
+        _ = bench.handle(
+            .checkpointAcknowledged(
+                CheckpointAcknowledgement(
+                    job: ControlPlaneBench.job, worker: deployments[1].worker, epoch: Epoch(1), checkpoint: CheckpointID(1),
+                    state: .empty(sources[1]), statistics: SnapshotStatistics(synchronous: .milliseconds(3)))))
+        #expect(try record().holders == [sinks[1]])
+        #expect(try record().synchronousMax == .milliseconds(3) && record().acknowledged == 3)
     }
 }

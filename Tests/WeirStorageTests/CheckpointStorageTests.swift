@@ -1,4 +1,5 @@
 import Glibc
+import Synchronization
 import Testing
 import WeirBase
 
@@ -8,7 +9,7 @@ struct CheckpointStorageTests {
     private let directory = TestDirectory()
     private let files = FaultyFiles()
     private var storage: CheckpointStorage {
-        CheckpointStorage(directory: directory.path + "/checkpoints", job: JobID(high: 1, low: 2), files: files)
+        CheckpointStorage(directory: directory.path + "/checkpoints", job: JobID(high: 1, low: 2), files: files, retry: .none)
     }
     private let payload = [UInt8]((0..<1_000).map { UInt8(truncatingIfNeeded: $0 &* 7) })
     private let subtask = SubtaskID(vertex: VertexID(3), index: 1)
@@ -165,16 +166,39 @@ struct CheckpointStorageTests {
         #expect(try storage.completed() == [])
     }
 
-    @Test func theSweepTakesOrphansBelowTheLatestOnly() throws {
+    @Test func theSweepTakesWhatNothingNeeds() throws {
         _ = try write(1, complete: false)
-        #expect(try storage.sweep() == [])
-        _ = try write(2)
-        _ = try write(3, complete: false)
-        _ = try write(4)
-        _ = try write(5, complete: false)
-        #expect(try storage.sweep().map(\.rawValue) == [3, 1])
-        #expect(try storage.completed().map(\.rawValue) == [4, 2])
-        #expect(FileSystem.exists(storage.directory(of: CheckpointID(5))))
+        let shared = try write(2, complete: false)
+        _ = try write(3)
+        let kept = try write(4)
+        try FileSystem.writeAtomically([1], to: storage.directory(of: CheckpointID(4)) + "/3-1-3.state")
+        try FileSystem.writeAtomically([1], to: storage.directory(of: CheckpointID(4)) + "/3-1-3.state.tmp")
+        let deleted = try storage.sweep(retained: [CheckpointID(4)], keeping: [shared.path, kept.path])
+        #expect(deleted.sorted() == ["chk-1/3-1-4.state", "chk-4/3-1-3.state", "chk-4/3-1-3.state.tmp"])
+        #expect(!FileSystem.exists(storage.directory(of: CheckpointID(1))))
+        // The third could not be read: it stays as it is.
+        #expect(try storage.completed().map(\.rawValue) == [4, 3])
+        #expect(try storage.readState(shared) == payload && storage.readState(kept) == payload)
+        #expect(try storage.sweep(retained: [CheckpointID(4)], keeping: [shared.path, kept.path]).isEmpty)
+    }
+
+    @Test func whatPassesIsAskedAgainWithGrowingPauses() throws {
+        let pauses = Mutex<[Duration]>([])
+        let retry = StorageRetry(attempts: 4, firstPause: .milliseconds(50), pauseMax: .milliseconds(80)) { pause in
+            pauses.withLock { $0.append(pause) }
+        }
+        let storage = CheckpointStorage(directory: directory.path + "/checkpoints", job: JobID(high: 1, low: 2), files: files, retry: retry)
+        for call in [FaultyFiles.Call.makeDirectory, .write, .rename, .syncDirectory] {
+            files.fail(call, ESTALE, tornBytes: 10)
+            let file = try storage.writeState(CheckpointID(1), subtask: subtask, epoch: Epoch(4), payload: payload)
+            #expect(try storage.readState(file) == payload)
+        }
+        #expect(pauses.withLock { $0 } == [Duration](repeating: .milliseconds(50), count: 4))
+        pauses.withLock { $0 = [] }
+        #expect(throws: FileFailure.self) { try retry.run { () throws(FileFailure) in throw FileFailure("read", "x", EIO) } }
+        #expect(pauses.withLock { $0 } == [.milliseconds(50), .milliseconds(80), .milliseconds(80)])
+        #expect(throws: FileFailure.self) { try retry.run { () throws(FileFailure) in throw FileFailure("write", "x", ENOSPC) } }
+        #expect(pauses.withLock { $0.count } == 3, "a full disk is not asked again")
     }
 
     @Test func theLatestReadableCheckpointSkipsDamagedOnesLoudly() throws {

@@ -18,7 +18,7 @@ final class TestDirectory: Sendable {
 
 /// The system's files, with one failure at the n-th call of an operation.
 final class FaultyFiles: StorageFiles {
-    enum Call: String, CaseIterable { case makeDirectory, write, rename, syncDirectory, read, list, remove }
+    enum Call: String, CaseIterable { case makeDirectory, write, rename, syncDirectory, read, list, remove, create, touch }
     private struct Fault {
         var call: Call
         var code: Int32
@@ -78,5 +78,13 @@ final class FaultyFiles: StorageFiles {
     func remove(_ path: String) throws(FileFailure) {
         try check(.remove, path)
         try system.remove(path)
+    }
+    func createExclusively(_ path: String) throws(FileFailure) {
+        try check(.create, path)
+        try system.createExclusively(path)
+    }
+    func touch(_ path: String) throws(FileFailure) {
+        try check(.touch, path)
+        try system.touch(path)
     }
 }

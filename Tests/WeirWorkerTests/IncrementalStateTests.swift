@@ -36,7 +36,7 @@ private final class Checkpoints {
         builder.addList("list", [[1, 2, 3]])
         let snapshot = TaskSnapshot(checkpoint: CheckpointID(next), operators: [builder.finish(operatorID: OperatorID(uid: "op"))])
         next += 1
-        return (next - 1, try store.write(snapshot, of: task, isSavepoint: isSavepoint))
+        return (next - 1, try store.write(snapshot, of: task, savepoint: isSavepoint ? directory + "/savepoint" : nil))
     }
 
     func read(_ handle: WireStateHandle) throws -> [Int64: Int64] {

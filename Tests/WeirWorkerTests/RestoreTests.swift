@@ -2,6 +2,7 @@ import Testing
 import WeirBase
 import WeirDataflow
 import WeirGraph
+import WeirStorage
 import WeirWorker
 
 @Suite struct TaskStateCodecTests {

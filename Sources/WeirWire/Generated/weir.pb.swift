@@ -116,6 +116,12 @@ package nonisolated enum WireMessageKind: SwiftProtobuf.Enum, Swift.CaseIterable
 
   /// GetCluster -> ClusterInfo
   case getCluster // = 87
+
+  /// TriggerSavepoint -> SavepointInfo; answered when it is complete, or the job FINISHED with it.
+  case triggerSavepoint // = 88
+
+  /// GetCheckpoints -> CheckpointHistory
+  case getCheckpoints // = 89
   case UNRECOGNIZED(Int)
 
   package init() {
@@ -152,6 +158,8 @@ package nonisolated enum WireMessageKind: SwiftProtobuf.Enum, Swift.CaseIterable
     case 85: self = .cancelJob
     case 86: self = .fetchLogs
     case 87: self = .getCluster
+    case 88: self = .triggerSavepoint
+    case 89: self = .getCheckpoints
     default: self = .UNRECOGNIZED(rawValue)
     }
   }
@@ -186,6 +194,8 @@ package nonisolated enum WireMessageKind: SwiftProtobuf.Enum, Swift.CaseIterable
     case .cancelJob: return 85
     case .fetchLogs: return 86
     case .getCluster: return 87
+    case .triggerSavepoint: return 88
+    case .getCheckpoints: return 89
     case .UNRECOGNIZED(let i): return i
     }
   }
@@ -220,6 +230,8 @@ package nonisolated enum WireMessageKind: SwiftProtobuf.Enum, Swift.CaseIterable
     .cancelJob,
     .fetchLogs,
     .getCluster,
+    .triggerSavepoint,
+    .getCheckpoints,
   ]
 
 }
@@ -1405,14 +1417,20 @@ package nonisolated struct WireTriggerCheckpoint: Sendable {
   /// Wall clock at the trigger.
   package var timestampMs: Int64 = 0
 
-  /// Where the tasks' files of this checkpoint go.
+  /// Where the tasks' files of a savepoint go, absolute; empty for a checkpoint.
   package var directory: String = String()
 
-  /// Those of the receiver that inject the barrier; empty: all of its sources.
+  /// Those of the receiver that inject the barrier. A worker without any still learns the directory.
   package var sources: [WireSubtask] = []
 
   /// Take a full, self-contained snapshot.
   package var savepoint: Bool = false
+
+  /// Sources emit nothing behind the barrier.
+  package var stop: Bool = false
+
+  /// With stop: the data ends before the barrier.
+  package var drain: Bool = false
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1450,10 +1468,13 @@ package nonisolated struct WireAcknowledgeCheckpoint: Sendable {
 
   package var stateBytes: UInt64 = 0
 
+  /// In which the task stood still: capture and forwarding.
   package var syncMs: Double = 0
 
+  /// From the capture to the last byte on the disk.
   package var asyncMs: Double = 0
 
+  /// From the first barrier of its inputs to the last.
   package var alignmentMs: Double = 0
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -1671,6 +1692,9 @@ package nonisolated struct WireSubmitJob: Sendable {
   package var restorePath: String = String()
 
   package var allowNonRestoredState: Bool = false
+
+  /// What is restored becomes the job's: it may delete it later.
+  package var claim: Bool = false
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1992,6 +2016,16 @@ package nonisolated struct WireCheckpointInfo: Sendable {
 
   package var alignmentMsMax: Double = 0
 
+  package var kind: WireCheckpointInfo.Kind = .unspecified
+
+  package var asyncMsMax: Double = 0
+
+  /// Those that acknowledged; of older checkpoints left out.
+  package var details: [WireCheckpointTask] = []
+
+  /// In progress: tasks that lack although every task before them has acknowledged.
+  package var holders: [WireSubtask] = []
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package nonisolated enum State: SwiftProtobuf.Enum, Swift.CaseIterable {
@@ -2035,6 +2069,164 @@ package nonisolated struct WireCheckpointInfo: Sendable {
     ]
 
   }
+
+  package nonisolated enum Kind: SwiftProtobuf.Enum, Swift.CaseIterable {
+    package typealias RawValue = Int
+    case unspecified // = 0
+    case periodic // = 1
+    case final // = 2
+    case savepoint // = 3
+    case UNRECOGNIZED(Int)
+
+    package init() {
+      self = .unspecified
+    }
+
+    package init?(rawValue: Int) {
+      switch rawValue {
+      case 0: self = .unspecified
+      case 1: self = .periodic
+      case 2: self = .final
+      case 3: self = .savepoint
+      default: self = .UNRECOGNIZED(rawValue)
+      }
+    }
+
+    package var rawValue: Int {
+      switch self {
+      case .unspecified: return 0
+      case .periodic: return 1
+      case .final: return 2
+      case .savepoint: return 3
+      case .UNRECOGNIZED(let i): return i
+      }
+    }
+
+    // The compiler won't synthesize support with the UNRECOGNIZED case.
+    package static let allCases: [WireCheckpointInfo.Kind] = [
+      .unspecified,
+      .periodic,
+      .final,
+      .savepoint,
+    ]
+
+  }
+
+  package init() {}
+}
+
+package nonisolated struct WireCheckpointTask: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var subtask: WireSubtask {
+    get {_subtask ?? WireSubtask()}
+    set {_subtask = newValue}
+  }
+  /// Returns true if `subtask` has been explicitly set.
+  package var hasSubtask: Bool {self._subtask != nil}
+  /// Clears the value of `subtask`. Subsequent reads from it will return its default value.
+  package mutating func clearSubtask() {self._subtask = nil}
+
+  /// From the trigger.
+  package var acknowledgedMs: Double = 0
+
+  package var stateBytes: UInt64 = 0
+
+  package var syncMs: Double = 0
+
+  package var asyncMs: Double = 0
+
+  package var alignmentMs: Double = 0
+
+  /// Files of earlier checkpoints that the state refers to.
+  package var sharedFiles: UInt32 = 0
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+
+  fileprivate var _subtask: WireSubtask? = nil
+}
+
+package nonisolated struct WireGetCheckpoints: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// The id, a unique beginning of one, or the name.
+  package var job: String = String()
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct WireCheckpointHistory: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var job: String = String()
+
+  package var name: String = String()
+
+  package var stats: WireCheckpointStats {
+    get {_stats ?? WireCheckpointStats()}
+    set {_stats = newValue}
+  }
+  /// Returns true if `stats` has been explicitly set.
+  package var hasStats: Bool {self._stats != nil}
+  /// Clears the value of `stats`. Subsequent reads from it will return its default value.
+  package mutating func clearStats() {self._stats = nil}
+
+  package var vertices: [WireVertexInfo] = []
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+
+  fileprivate var _stats: WireCheckpointStats? = nil
+}
+
+package nonisolated struct WireTriggerSavepoint: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// The id, a unique beginning of one, or the name.
+  package var job: String = String()
+
+  /// Absolute; empty: execution.checkpointing.savepoint-dir.
+  package var directory: String = String()
+
+  /// The job ends with the savepoint.
+  package var stop: Bool = false
+
+  /// With stop: the data ends before it, so that every window fires.
+  package var drain: Bool = false
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct WireSavepointInfo: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var job: String = String()
+
+  package var checkpoint: UInt64 = 0
+
+  package var path: String = String()
+
+  /// The job's, after it.
+  package var state: WireJobState = .unspecified
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
 }
@@ -2185,7 +2377,7 @@ package nonisolated struct WireTaskManagerInfo: Sendable {
 fileprivate nonisolated let _protobuf_package = "weir.v1"
 
 nonisolated extension WireMessageKind: SwiftProtobuf._ProtoNameProviding {
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0MESSAGE_KIND_UNSPECIFIED\0\u{1}MESSAGE_KIND_HANDSHAKE\0\u{2}\u{f}MESSAGE_KIND_REGISTER_TASK_MANAGER\0\u{1}MESSAGE_KIND_HEARTBEAT\0\u{1}MESSAGE_KIND_WORKER_EXITED\0\u{1}MESSAGE_KIND_FETCH_ARTIFACT\0\u{2}\u{d}MESSAGE_KIND_START_WORKER\0\u{1}MESSAGE_KIND_STOP_WORKER\0\u{1}MESSAGE_KIND_READ_LOG\0\u{2}\u{e}MESSAGE_KIND_REGISTER_WORKER\0\u{1}MESSAGE_KIND_TASK_STATE_CHANGED\0\u{1}MESSAGE_KIND_ACKNOWLEDGE_CHECKPOINT\0\u{1}MESSAGE_KIND_DECLINE_CHECKPOINT\0\u{1}MESSAGE_KIND_TASK_METRICS\0\u{1}MESSAGE_KIND_RESTORE_FAILED\0\u{2}\u{b}MESSAGE_KIND_DEPLOY\0\u{1}MESSAGE_KIND_CANCEL_TASKS\0\u{1}MESSAGE_KIND_TRIGGER_CHECKPOINT\0\u{1}MESSAGE_KIND_NOTIFY_CHECKPOINT_COMPLETE\0\u{1}MESSAGE_KIND_NOTIFY_CHECKPOINT_ABORTED\0\u{2}\u{c}MESSAGE_KIND_BEGIN_UPLOAD\0\u{1}MESSAGE_KIND_UPLOAD_CHUNK\0\u{1}MESSAGE_KIND_SUBMIT_JOB\0\u{1}MESSAGE_KIND_LIST_JOBS\0\u{1}MESSAGE_KIND_GET_JOB\0\u{1}MESSAGE_KIND_CANCEL_JOB\0\u{1}MESSAGE_KIND_FETCH_LOGS\0\u{1}MESSAGE_KIND_GET_CLUSTER\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0MESSAGE_KIND_UNSPECIFIED\0\u{1}MESSAGE_KIND_HANDSHAKE\0\u{2}\u{f}MESSAGE_KIND_REGISTER_TASK_MANAGER\0\u{1}MESSAGE_KIND_HEARTBEAT\0\u{1}MESSAGE_KIND_WORKER_EXITED\0\u{1}MESSAGE_KIND_FETCH_ARTIFACT\0\u{2}\u{d}MESSAGE_KIND_START_WORKER\0\u{1}MESSAGE_KIND_STOP_WORKER\0\u{1}MESSAGE_KIND_READ_LOG\0\u{2}\u{e}MESSAGE_KIND_REGISTER_WORKER\0\u{1}MESSAGE_KIND_TASK_STATE_CHANGED\0\u{1}MESSAGE_KIND_ACKNOWLEDGE_CHECKPOINT\0\u{1}MESSAGE_KIND_DECLINE_CHECKPOINT\0\u{1}MESSAGE_KIND_TASK_METRICS\0\u{1}MESSAGE_KIND_RESTORE_FAILED\0\u{2}\u{b}MESSAGE_KIND_DEPLOY\0\u{1}MESSAGE_KIND_CANCEL_TASKS\0\u{1}MESSAGE_KIND_TRIGGER_CHECKPOINT\0\u{1}MESSAGE_KIND_NOTIFY_CHECKPOINT_COMPLETE\0\u{1}MESSAGE_KIND_NOTIFY_CHECKPOINT_ABORTED\0\u{2}\u{c}MESSAGE_KIND_BEGIN_UPLOAD\0\u{1}MESSAGE_KIND_UPLOAD_CHUNK\0\u{1}MESSAGE_KIND_SUBMIT_JOB\0\u{1}MESSAGE_KIND_LIST_JOBS\0\u{1}MESSAGE_KIND_GET_JOB\0\u{1}MESSAGE_KIND_CANCEL_JOB\0\u{1}MESSAGE_KIND_FETCH_LOGS\0\u{1}MESSAGE_KIND_GET_CLUSTER\0\u{1}MESSAGE_KIND_TRIGGER_SAVEPOINT\0\u{1}MESSAGE_KIND_GET_CHECKPOINTS\0")
 }
 
 nonisolated extension WireRole: SwiftProtobuf._ProtoNameProviding {
@@ -3859,7 +4051,7 @@ nonisolated extension WireRestoreFailed: SwiftProtobuf.Message, SwiftProtobuf._M
 
 nonisolated extension WireTriggerCheckpoint: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".TriggerCheckpoint"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}epoch\0\u{1}checkpoint\0\u{3}timestamp_ms\0\u{1}directory\0\u{1}sources\0\u{1}savepoint\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}epoch\0\u{1}checkpoint\0\u{3}timestamp_ms\0\u{1}directory\0\u{1}sources\0\u{1}savepoint\0\u{1}stop\0\u{1}drain\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3874,6 +4066,8 @@ nonisolated extension WireTriggerCheckpoint: SwiftProtobuf.Message, SwiftProtobu
       case 5: try { try decoder.decodeSingularStringField(value: &self.directory) }()
       case 6: try { try decoder.decodeRepeatedMessageField(value: &self.sources) }()
       case 7: try { try decoder.decodeSingularBoolField(value: &self.savepoint) }()
+      case 8: try { try decoder.decodeSingularBoolField(value: &self.stop) }()
+      case 9: try { try decoder.decodeSingularBoolField(value: &self.drain) }()
       default: break
       }
     }
@@ -3901,6 +4095,12 @@ nonisolated extension WireTriggerCheckpoint: SwiftProtobuf.Message, SwiftProtobu
     if self.savepoint != false {
       try visitor.visitSingularBoolField(value: self.savepoint, fieldNumber: 7)
     }
+    if self.stop != false {
+      try visitor.visitSingularBoolField(value: self.stop, fieldNumber: 8)
+    }
+    if self.drain != false {
+      try visitor.visitSingularBoolField(value: self.drain, fieldNumber: 9)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -3912,6 +4112,8 @@ nonisolated extension WireTriggerCheckpoint: SwiftProtobuf.Message, SwiftProtobu
     if lhs.directory != rhs.directory {return false}
     if lhs.sources != rhs.sources {return false}
     if lhs.savepoint != rhs.savepoint {return false}
+    if lhs.stop != rhs.stop {return false}
+    if lhs.drain != rhs.drain {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -4366,7 +4568,7 @@ nonisolated extension WireUploadChunk: SwiftProtobuf.Message, SwiftProtobuf._Mes
 
 nonisolated extension WireSubmitJob: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".SubmitJob"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}request_id\0\u{1}name\0\u{1}graph\0\u{3}graph_hash\0\u{3}artifact_sha256\0\u{3}artifact_bytes\0\u{1}arguments\0\u{1}parallelism\0\u{1}options\0\u{3}restore_path\0\u{3}allow_non_restored_state\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}request_id\0\u{1}name\0\u{1}graph\0\u{3}graph_hash\0\u{3}artifact_sha256\0\u{3}artifact_bytes\0\u{1}arguments\0\u{1}parallelism\0\u{1}options\0\u{3}restore_path\0\u{3}allow_non_restored_state\0\u{1}claim\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -4385,6 +4587,7 @@ nonisolated extension WireSubmitJob: SwiftProtobuf.Message, SwiftProtobuf._Messa
       case 9: try { try decoder.decodeMapField(fieldType: SwiftProtobuf._ProtobufMap<SwiftProtobuf.ProtobufString,SwiftProtobuf.ProtobufString>.self, value: &self.options) }()
       case 10: try { try decoder.decodeSingularStringField(value: &self.restorePath) }()
       case 11: try { try decoder.decodeSingularBoolField(value: &self.allowNonRestoredState) }()
+      case 12: try { try decoder.decodeSingularBoolField(value: &self.claim) }()
       default: break
       }
     }
@@ -4424,6 +4627,9 @@ nonisolated extension WireSubmitJob: SwiftProtobuf.Message, SwiftProtobuf._Messa
     if self.allowNonRestoredState != false {
       try visitor.visitSingularBoolField(value: self.allowNonRestoredState, fieldNumber: 11)
     }
+    if self.claim != false {
+      try visitor.visitSingularBoolField(value: self.claim, fieldNumber: 12)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -4439,6 +4645,7 @@ nonisolated extension WireSubmitJob: SwiftProtobuf.Message, SwiftProtobuf._Messa
     if lhs.options != rhs.options {return false}
     if lhs.restorePath != rhs.restorePath {return false}
     if lhs.allowNonRestoredState != rhs.allowNonRestoredState {return false}
+    if lhs.claim != rhs.claim {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -5048,7 +5255,7 @@ nonisolated extension WireCheckpointStats: SwiftProtobuf.Message, SwiftProtobuf.
 
 nonisolated extension WireCheckpointInfo: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".CheckpointInfo"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}checkpoint\0\u{1}state\0\u{3}triggered_ms\0\u{3}duration_ms\0\u{3}state_bytes\0\u{1}path\0\u{1}message\0\u{1}acknowledged\0\u{1}tasks\0\u{3}sync_ms_max\0\u{3}alignment_ms_max\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}checkpoint\0\u{1}state\0\u{3}triggered_ms\0\u{3}duration_ms\0\u{3}state_bytes\0\u{1}path\0\u{1}message\0\u{1}acknowledged\0\u{1}tasks\0\u{3}sync_ms_max\0\u{3}alignment_ms_max\0\u{1}kind\0\u{3}async_ms_max\0\u{1}details\0\u{1}holders\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -5067,6 +5274,10 @@ nonisolated extension WireCheckpointInfo: SwiftProtobuf.Message, SwiftProtobuf._
       case 9: try { try decoder.decodeSingularUInt32Field(value: &self.tasks) }()
       case 10: try { try decoder.decodeSingularDoubleField(value: &self.syncMsMax) }()
       case 11: try { try decoder.decodeSingularDoubleField(value: &self.alignmentMsMax) }()
+      case 12: try { try decoder.decodeSingularEnumField(value: &self.kind) }()
+      case 13: try { try decoder.decodeSingularDoubleField(value: &self.asyncMsMax) }()
+      case 14: try { try decoder.decodeRepeatedMessageField(value: &self.details) }()
+      case 15: try { try decoder.decodeRepeatedMessageField(value: &self.holders) }()
       default: break
       }
     }
@@ -5106,6 +5317,18 @@ nonisolated extension WireCheckpointInfo: SwiftProtobuf.Message, SwiftProtobuf._
     if self.alignmentMsMax.bitPattern != 0 {
       try visitor.visitSingularDoubleField(value: self.alignmentMsMax, fieldNumber: 11)
     }
+    if self.kind != .unspecified {
+      try visitor.visitSingularEnumField(value: self.kind, fieldNumber: 12)
+    }
+    if self.asyncMsMax.bitPattern != 0 {
+      try visitor.visitSingularDoubleField(value: self.asyncMsMax, fieldNumber: 13)
+    }
+    if !self.details.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.details, fieldNumber: 14)
+    }
+    if !self.holders.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.holders, fieldNumber: 15)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -5121,6 +5344,10 @@ nonisolated extension WireCheckpointInfo: SwiftProtobuf.Message, SwiftProtobuf._
     if lhs.tasks != rhs.tasks {return false}
     if lhs.syncMsMax != rhs.syncMsMax {return false}
     if lhs.alignmentMsMax != rhs.alignmentMsMax {return false}
+    if lhs.kind != rhs.kind {return false}
+    if lhs.asyncMsMax != rhs.asyncMsMax {return false}
+    if lhs.details != rhs.details {return false}
+    if lhs.holders != rhs.holders {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -5128,6 +5355,243 @@ nonisolated extension WireCheckpointInfo: SwiftProtobuf.Message, SwiftProtobuf._
 
 nonisolated extension WireCheckpointInfo.State: SwiftProtobuf._ProtoNameProviding {
   package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0STATE_UNSPECIFIED\0\u{1}IN_PROGRESS\0\u{1}COMPLETED\0\u{1}ABORTED\0")
+}
+
+nonisolated extension WireCheckpointInfo.Kind: SwiftProtobuf._ProtoNameProviding {
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0KIND_UNSPECIFIED\0\u{1}PERIODIC\0\u{1}FINAL\0\u{1}SAVEPOINT\0")
+}
+
+nonisolated extension WireCheckpointTask: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".CheckpointTask"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}subtask\0\u{3}acknowledged_ms\0\u{3}state_bytes\0\u{3}sync_ms\0\u{3}async_ms\0\u{3}alignment_ms\0\u{3}shared_files\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularMessageField(value: &self._subtask) }()
+      case 2: try { try decoder.decodeSingularDoubleField(value: &self.acknowledgedMs) }()
+      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.stateBytes) }()
+      case 4: try { try decoder.decodeSingularDoubleField(value: &self.syncMs) }()
+      case 5: try { try decoder.decodeSingularDoubleField(value: &self.asyncMs) }()
+      case 6: try { try decoder.decodeSingularDoubleField(value: &self.alignmentMs) }()
+      case 7: try { try decoder.decodeSingularUInt32Field(value: &self.sharedFiles) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    try { if let v = self._subtask {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
+    } }()
+    if self.acknowledgedMs.bitPattern != 0 {
+      try visitor.visitSingularDoubleField(value: self.acknowledgedMs, fieldNumber: 2)
+    }
+    if self.stateBytes != 0 {
+      try visitor.visitSingularUInt64Field(value: self.stateBytes, fieldNumber: 3)
+    }
+    if self.syncMs.bitPattern != 0 {
+      try visitor.visitSingularDoubleField(value: self.syncMs, fieldNumber: 4)
+    }
+    if self.asyncMs.bitPattern != 0 {
+      try visitor.visitSingularDoubleField(value: self.asyncMs, fieldNumber: 5)
+    }
+    if self.alignmentMs.bitPattern != 0 {
+      try visitor.visitSingularDoubleField(value: self.alignmentMs, fieldNumber: 6)
+    }
+    if self.sharedFiles != 0 {
+      try visitor.visitSingularUInt32Field(value: self.sharedFiles, fieldNumber: 7)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireCheckpointTask, rhs: WireCheckpointTask) -> Bool {
+    if lhs._subtask != rhs._subtask {return false}
+    if lhs.acknowledgedMs != rhs.acknowledgedMs {return false}
+    if lhs.stateBytes != rhs.stateBytes {return false}
+    if lhs.syncMs != rhs.syncMs {return false}
+    if lhs.asyncMs != rhs.asyncMs {return false}
+    if lhs.alignmentMs != rhs.alignmentMs {return false}
+    if lhs.sharedFiles != rhs.sharedFiles {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireGetCheckpoints: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".GetCheckpoints"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.job) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.job.isEmpty {
+      try visitor.visitSingularStringField(value: self.job, fieldNumber: 1)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireGetCheckpoints, rhs: WireGetCheckpoints) -> Bool {
+    if lhs.job != rhs.job {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireCheckpointHistory: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".CheckpointHistory"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}name\0\u{1}stats\0\u{1}vertices\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.job) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.name) }()
+      case 3: try { try decoder.decodeSingularMessageField(value: &self._stats) }()
+      case 4: try { try decoder.decodeRepeatedMessageField(value: &self.vertices) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if !self.job.isEmpty {
+      try visitor.visitSingularStringField(value: self.job, fieldNumber: 1)
+    }
+    if !self.name.isEmpty {
+      try visitor.visitSingularStringField(value: self.name, fieldNumber: 2)
+    }
+    try { if let v = self._stats {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 3)
+    } }()
+    if !self.vertices.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.vertices, fieldNumber: 4)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireCheckpointHistory, rhs: WireCheckpointHistory) -> Bool {
+    if lhs.job != rhs.job {return false}
+    if lhs.name != rhs.name {return false}
+    if lhs._stats != rhs._stats {return false}
+    if lhs.vertices != rhs.vertices {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireTriggerSavepoint: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".TriggerSavepoint"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}directory\0\u{1}stop\0\u{1}drain\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.job) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.directory) }()
+      case 3: try { try decoder.decodeSingularBoolField(value: &self.stop) }()
+      case 4: try { try decoder.decodeSingularBoolField(value: &self.drain) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.job.isEmpty {
+      try visitor.visitSingularStringField(value: self.job, fieldNumber: 1)
+    }
+    if !self.directory.isEmpty {
+      try visitor.visitSingularStringField(value: self.directory, fieldNumber: 2)
+    }
+    if self.stop != false {
+      try visitor.visitSingularBoolField(value: self.stop, fieldNumber: 3)
+    }
+    if self.drain != false {
+      try visitor.visitSingularBoolField(value: self.drain, fieldNumber: 4)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireTriggerSavepoint, rhs: WireTriggerSavepoint) -> Bool {
+    if lhs.job != rhs.job {return false}
+    if lhs.directory != rhs.directory {return false}
+    if lhs.stop != rhs.stop {return false}
+    if lhs.drain != rhs.drain {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireSavepointInfo: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".SavepointInfo"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}checkpoint\0\u{1}path\0\u{1}state\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.job) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.checkpoint) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.path) }()
+      case 4: try { try decoder.decodeSingularEnumField(value: &self.state) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.job.isEmpty {
+      try visitor.visitSingularStringField(value: self.job, fieldNumber: 1)
+    }
+    if self.checkpoint != 0 {
+      try visitor.visitSingularUInt64Field(value: self.checkpoint, fieldNumber: 2)
+    }
+    if !self.path.isEmpty {
+      try visitor.visitSingularStringField(value: self.path, fieldNumber: 3)
+    }
+    if self.state != .unspecified {
+      try visitor.visitSingularEnumField(value: self.state, fieldNumber: 4)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireSavepointInfo, rhs: WireSavepointInfo) -> Bool {
+    if lhs.job != rhs.job {return false}
+    if lhs.checkpoint != rhs.checkpoint {return false}
+    if lhs.path != rhs.path {return false}
+    if lhs.state != rhs.state {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
 }
 
 nonisolated extension WireFailureRecord: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {

@@ -1,6 +1,5 @@
 package import WeirBase
 package import WeirDataflow
-internal import WeirStorage
 
 /// The state of one operator of one subtask, as read from a checkpoint.
 package struct EncodedOperatorState: Sendable {
@@ -12,14 +11,14 @@ package struct EncodedOperatorState: Sendable {
 }
 
 /// The bytes of one subtask's state, and what they refer to.
-struct EncodedTaskState {
-    var bytes: [UInt8] = []
+package struct EncodedTaskState {
+    package var bytes: [UInt8] = []
     /// Files of earlier checkpoints, in the order of their numbers.
-    var shared: [StoredState] = []
+    package var shared: [StoredState] = []
     /// Pages that the bytes refer to.
-    var referred: [PageKey: PageLocation] = [:]
+    package var referred: [PageKey: PageLocation] = [:]
     /// Pages within the bytes: offset and checksum.
-    var written: [PageKey: (offset: UInt64, bytes: UInt32, crc: UInt32)] = [:]
+    package var written: [PageKey: (offset: UInt64, bytes: UInt32, crc: UInt32)] = [:]
 }
 
 /// A piece of a file of an earlier checkpoint, of the file with that number in the handle (from 1).
@@ -50,7 +49,7 @@ package enum TaskStateCodec {
 
     /// - Parameter pages: Pages that need not be written again; nil for a snapshot that stands for itself, of which none will be shared either:
     ///   it is without what has expired.
-    static func encode(_ snapshot: TaskSnapshot, sharing pages: [PageKey: PageLocation]?) throws(JobFailure) -> EncodedTaskState {
+    package static func encode(_ snapshot: TaskSnapshot, sharing pages: [PageKey: PageLocation]?) throws(JobFailure) -> EncodedTaskState {
         precondition(snapshot.operators.allSatisfy(\.deferred.isEmpty), "deferred state is resolved before it is encoded")
         let operators = snapshot.operators.filter { !$0.keyed.isEmpty || !$0.operatorState.isEmpty }
         guard !operators.isEmpty else { return EncodedTaskState() }

@@ -16,19 +16,24 @@ package enum CheckpointMetadata {
         switch checkpoint.kind {
         case .periodic: writer.writeU8(0)
         case .final: writer.writeU8(1)
-        case .savepoint(let directory):
+        case .savepoint(_, let mode):
             writer.writeU8(2)
-            writer.writeString(directory)
+            writer.writeU8(mode.rawValue)
         }
         writer.writeU32(checkpoint.epoch.rawValue)
         writer.writeU32(UInt32(checkpoint.maxParallelism))
         writer.writeI64(checkpoint.duration.inNanoseconds)
+        writer.writeI64(checkpoint.publishedMilliseconds)
         writer.writeVarint(UInt64(checkpoint.vertices.count))
         for vertex in checkpoint.vertices {
             writer.writeI32(vertex.vertex.rawValue)
             writer.writeU32(UInt32(vertex.parallelism))
             writer.writeVarint(UInt64(vertex.operators.count))
-            for id in vertex.operators { writer.writeU64(id.rawValue) }
+            for operation in vertex.operators {
+                writer.writeU64(operation.id.rawValue)
+                writer.writeString(operation.uid)
+                writer.writeString(operation.name)
+            }
         }
         writer.writeVarint(UInt64(checkpoint.handles.count))
         for handle in checkpoint.handles {
@@ -49,7 +54,7 @@ package enum CheckpointMetadata {
         return writer.finish()
     }
 
-    /// - Parameter path: Where the `_metadata` lies; becomes ``CompletedCheckpoint/path``.
+    /// - Parameter path: Where the `_metadata` lies; becomes ``CompletedCheckpoint/path``, and the directory of a savepoint.
     /// - Throws: ``DecodingFailure`` for anything that ``encode(_:)`` did not write.
     package static func decode(_ bytes: [UInt8], path: String) throws(DecodingFailure) -> CompletedCheckpoint {
         var result: Result<CompletedCheckpoint, DecodingFailure> = .failure(DecodingFailure("empty checkpoint metadata", offset: 0))
@@ -75,18 +80,27 @@ package enum CheckpointMetadata {
         switch try reader.readU8() {
         case 0: kind = .periodic
         case 1: kind = .final
-        case 2: kind = .savepoint(directory: try reader.readString())
+        case 2:
+            let mode = try reader.readU8()
+            guard let mode = SavepointMode(rawValue: mode) else {
+                throw DecodingFailure("an unknown savepoint mode \(mode)", offset: reader.position - 1)
+            }
+            kind = .savepoint(directory: path, mode: mode)
         case let other: throw DecodingFailure("an unknown checkpoint kind \(other)", offset: reader.position - 1)
         }
         let epoch = Epoch(try reader.readU32())
         let maxParallelism = Int(try reader.readU32())
         let duration = Duration.nanoseconds(try reader.readI64())
+        let published = try reader.readI64()
         var vertices: [CheckpointVertex] = []
         for _ in 0..<(try reader.readCount(ofAtLeast: 9)) {
             let vertex = VertexID(try reader.readI32())
             let parallelism = Int(try reader.readU32())
-            var operators: [OperatorID] = []
-            for _ in 0..<(try reader.readCount(ofAtLeast: 8)) { operators.append(OperatorID(try reader.readU64())) }
+            var operators: [CheckpointOperator] = []
+            for _ in 0..<(try reader.readCount(ofAtLeast: 10)) {
+                operators.append(
+                    CheckpointOperator(id: OperatorID(try reader.readU64()), uid: try reader.readString(), name: try reader.readString()))
+            }
             vertices.append(CheckpointVertex(vertex: vertex, operators: operators, parallelism: parallelism))
         }
         var handles: [StateHandle] = []
@@ -102,9 +116,11 @@ package enum CheckpointMetadata {
             for _ in 0..<(try reader.readCount(ofAtLeast: 13)) { shared.append(try readFile(&reader)) }
             handles.append(StateHandle(subtask: subtask, content: content, shared: shared))
         }
-        return CompletedCheckpoint(
+        var checkpoint = CompletedCheckpoint(
             job: job, id: id, kind: kind, epoch: epoch, maxParallelism: maxParallelism, vertices: vertices, handles: handles, duration: duration,
             path: path)
+        checkpoint.publishedMilliseconds = published
+        return checkpoint
     }
 
     private static func write(_ file: StateFile, into writer: inout ByteWriter) {

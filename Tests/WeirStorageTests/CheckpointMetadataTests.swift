@@ -1,7 +1,7 @@
 import Testing
 import WeirBase
 import WeirControl
-import WeirJobManager
+import WeirStorage
 
 @Suite struct CheckpointMetadataTests {
     private func sample() -> CompletedCheckpoint {
@@ -9,7 +9,10 @@ import WeirJobManager
         let second = SubtaskID(vertex: VertexID(1), index: 1)
         return CompletedCheckpoint(
             job: JobID(high: 1, low: 2), id: CheckpointID(7), epoch: Epoch(3), maxParallelism: 128,
-            vertices: [CheckpointVertex(vertex: VertexID(0), operators: [OperatorID(uid: "a"), OperatorID(uid: "b")], parallelism: 2)],
+            vertices: [
+                CheckpointVertex(
+                    vertex: VertexID(0), operators: [CheckpointOperator(uid: "a"), CheckpointOperator(uid: "b", name: "B")], parallelism: 2)
+            ],
             handles: [
                 StateHandle(subtask: first, content: .inline([1, 2, 3])),
                 StateHandle(
@@ -19,7 +22,7 @@ import WeirJobManager
     }
 
     @Test func metadataReturns() throws {
-        for kind in [CheckpointKind.periodic, .final, .savepoint(directory: "/savepoints")] {
+        for kind in [CheckpointKind.periodic, .final, .savepoint(directory: "/checkpoints/chk-7", mode: .drains)] {
             var checkpoint = sample()
             checkpoint.kind = kind
             #expect(try CheckpointMetadata.decode(CheckpointMetadata.encode(checkpoint), path: checkpoint.path) == checkpoint)

@@ -1,27 +1,39 @@
 internal import Synchronization
-internal import WeirBase
-internal import WeirStorage
+package import WeirBase
 
 /// Names a page of keyed state within one execution attempt of a task.
-struct PageKey: Hashable, Sendable {
-    var operatorID: OperatorID
-    var state: String
-    var version: UInt64
+package struct PageKey: Hashable, Sendable {
+    package var operatorID: OperatorID
+    package var state: String
+    package var version: UInt64
+
+    package init(operatorID: OperatorID, state: String, version: UInt64) {
+        self.operatorID = operatorID
+        self.state = state
+        self.version = version
+    }
 }
 
 /// Where a page lies: a piece of the payload of a file.
-struct PageLocation: Hashable, Sendable {
-    var file: StoredState
-    var offset: UInt64
-    var bytes: UInt32
-    var crc: UInt32
+package struct PageLocation: Hashable, Sendable {
+    package var file: StoredState
+    package var offset: UInt64
+    package var bytes: UInt32
+    package var crc: UInt32
+
+    package init(file: StoredState, offset: UInt64, bytes: UInt32, crc: UInt32) {
+        self.file = file
+        self.offset = offset
+        self.bytes = bytes
+        self.crc = crc
+    }
 }
 
 /// Where the pages of one task lie that a checkpoint may refer to instead of writing them again.
 ///
 /// Only the latest checkpoint that is known to be complete counts: the JobManager keeps its files until a newer one is. A checkpoint that was
 /// aborted, or of which nothing was heard, is never built on.
-final class SharedPages: Sendable {
+package final class SharedPages: Sendable {
     private struct State {
         var latest: UInt64 = 0
         var confirmed: [PageKey: PageLocation] = [:]
@@ -29,19 +41,21 @@ final class SharedPages: Sendable {
     }
     private let state = Mutex(State())
 
+    package init() {}
+
     /// Files that a checkpoint refers to, at most: bounds what a restore has to open.
-    static let filesMax = 16
+    package static let filesMax = 16
     /// How many are left once there would be more.
     private static let filesKept = 8
     /// A file less than half of which is still in use is given up, so that files hold at most twice what they are kept for.
     private static let usedShareMin = 0.5
 
-    var confirmed: [PageKey: PageLocation] { state.withLock { $0.confirmed } }
+    package var confirmed: [PageKey: PageLocation] { state.withLock { $0.confirmed } }
 
     /// A checkpoint was written, with its pages where they are told.
-    func wrote(_ checkpoint: UInt64, _ pages: [PageKey: PageLocation]) { state.withLock { $0.unconfirmed[checkpoint] = pages } }
+    package func wrote(_ checkpoint: UInt64, _ pages: [PageKey: PageLocation]) { state.withLock { $0.unconfirmed[checkpoint] = pages } }
 
-    func completed(_ checkpoint: UInt64) {
+    package func completed(_ checkpoint: UInt64) {
         state.withLock { state in
             guard checkpoint > state.latest, let pages = state.unconfirmed[checkpoint] else { return }
             state.latest = checkpoint
@@ -50,13 +64,13 @@ final class SharedPages: Sendable {
         }
     }
 
-    func aborted(_ checkpoint: UInt64) { state.withLock { _ = $0.unconfirmed.removeValue(forKey: checkpoint) } }
+    package func aborted(_ checkpoint: UInt64) { state.withLock { _ = $0.unconfirmed.removeValue(forKey: checkpoint) } }
 
     /// The files that the next checkpoint should not refer to any more, though some of its pages lie there: it writes these anew. So the files
     /// behind a checkpoint stay few and in use, and each page is rewritten seldom.
     ///
     /// - Parameter usedBytes: By file, of the pages that the checkpoint could refer to.
-    static func outworn(_ usedBytes: [StoredState: Int]) -> Set<StoredState> {
+    package static func outworn(_ usedBytes: [StoredState: Int]) -> Set<StoredState> {
         var outworn = Set(usedBytes.filter { Double($0.value) < usedShareMin * Double($0.key.bytes) }.keys)
         let rest = usedBytes.filter { !outworn.contains($0.key) }
         // One more comes with the checkpoint itself.

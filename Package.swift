@@ -138,7 +138,7 @@ let package = Package(
         tests("WeirDataflowTests", ["WeirBase", "WeirGraph", "WeirDataflow"]),
         tests("WeirFormatsTests", ["WeirBase", "WeirFormats", "CWeirScan"]),
         tests("WeirSchemaRegistryTests", ["WeirBase", "WeirFormats", "WeirSchemaRegistry"]),
-        tests("WeirStreamsTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams"]),
+        tests("WeirStreamsTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirFormats", "WeirStreams"]),
         tests("WeirTransportTests", ["WeirBase", "WeirWire", "WeirTransport", logging, protobuf]),
         tests("WeirStorageTests", ["WeirBase", "WeirStorage", "WeirControl", "WeirDataflow"]),
         tests(

@@ -1,4 +1,3 @@
-import Glibc
 import Weir
 import WeirBase
 import WeirDataflow
@@ -106,16 +105,10 @@ extension Benchmark {
         return Samples(values, setup: "\(keys) keys present, uniform, 24 B keys and values, batches of \(FilledTable.batchRows), hashing included")
     }
 
-    /// What filling adds to the process; the table tells its own share.
     private static func bytesPerKey(keys: UInt64) -> Samples {
-        let before = residentBytes
         let filled = FilledTable(keys: keys)
         defer { filled.free() }
-        let resident = Double(residentBytes - before) / Double(keys)
-        return Samples(
-            [resident],
-            setup: "\(keys) keys, 24 B keys and values, resident set; pages and index alone \(formatted(Double(filled.table.bytes) / Double(keys))) B"
-        )
+        return Samples([Double(filled.table.bytes) / Double(keys)], setup: "\(keys) keys, 24 B keys and values, pages and index")
     }
 
     private static func stall(keys: UInt64) -> Samples {
@@ -135,14 +128,5 @@ extension Benchmark {
             setup:
                 "\(keys) keys, 24 B keys and values; the capture. The longest of the first batches of \(FilledTable.batchRows) rows behind it, which copy the pages that they touch, took \(formatted(longestBatch)) ms"
         )
-    }
-
-    private static var residentBytes: Int {
-        guard let file = fopen("/proc/self/statm", "r") else { return 0 }
-        defer { fclose(file) }
-        var line = [CChar](repeating: 0, count: 128)
-        guard fgets(&line, Int32(line.count), file) != nil else { return 0 }
-        let fields = String(decoding: line.map { UInt8(bitPattern: $0) }, as: UTF8.self).split(separator: " ")
-        return fields.count > 1 ? (Int(fields[1]) ?? 0) * Int(sysconf(Int32(_SC_PAGESIZE))) : 0
     }
 }

@@ -260,7 +260,7 @@ final class ProcessOperator<Key: RecordKey, Function, Row: Sendable, Result: Sen
     }
 
     override func open(_ context: OperatorContext) throws {
-        let store = try KeyedStateStore(context)
+        let store = try KeyedStateStore(context, migration: RecordMigration())
         opened = Opened(
             store: store, context: try Context(output: output, store: store, context: context), function: try make(store))
     }

@@ -21,7 +21,7 @@ final class TableOperator<Row: Sendable, State: BinaryCodable, Result: Sendable>
     }
 
     override func open(_ context: OperatorContext) throws {
-        let store = try KeyedStateStore(context)
+        let store = try KeyedStateStore(context, migration: RecordMigration())
         opened = (store, try declare(store))
     }
 

@@ -1,14 +1,18 @@
 internal import WeirBase
 
-/// The binary form of keyed state, version 1 of proto-docs/checkpoint-format.md; all integers are little-endian.
+/// The binary form of keyed state, version 2 of proto-docs/checkpoint-format.md; all integers are little-endian. Version 1 is read, too.
 ///
 /// Header, 32 bytes:
 ///
-///     | magic "WEIRKSTA": 8 bytes | version: u16 = 1 | kind: u8 | reserved: u8 = 0 | header crc: u32 |
+///     | magic "WEIRKSTA": 8 bytes | version: u16 = 2 | kind: u8 | reserved: u8 = 0 | header crc: u32 |
 ///     | schema fingerprint: u64   | rows: u64 |
 ///
 /// `kind` is 1 for a table, 2 for a table a namespace (windows), 3 for timers. The header crc is CRC-32C of the 12 bytes before
 /// it, then of the 16 bytes after it.
+///
+/// The schema, which version 1 does not have:
+///
+///     | text bytes: u32 | crc of the 4 bytes before it and the text: u32 | text |
 ///
 /// Blocks of rows, each with a header of 20 bytes:
 ///
@@ -26,8 +30,10 @@ internal import WeirBase
 @usableFromInline
 enum StateFormat {
     static let magic: [UInt8] = Array("WEIRKSTA".utf8)
-    static let version: UInt16 = 1
+    static let version: UInt16 = 2
     static let headerBytes = 32
+    /// A text of more is refused.
+    static let schemaBytesMax = 1 << 20
     static let blockHeaderBytes = 20
     /// A block is closed when its payload reaches this.
     static let blockBytes = 65_536
@@ -52,27 +58,34 @@ struct StateBlockWriter {
     private var namespace: Int64 = 0
 
     /// - Parameter expectedBytes: About what will be written: room for it is made at once, because growing copies.
-    init(kind: StateFormat.Kind, fingerprint: UInt64, rows: Int, expectedBytes: Int = 0, into writer: inout ByteWriter) {
+    init(kind: StateFormat.Kind, schema: Schema, rows: Int, expectedBytes: Int = 0, into writer: inout ByteWriter) {
         let start = writer.count
         _ = writer.reserve(expectedBytes + StateFormat.headerBytes + 2 * StateFormat.blockHeaderBytes)
         writer.truncate(to: start)
-        Self.writeHeader(kind: kind, fingerprint: fingerprint, rows: rows, into: &writer)
+        Self.writeHeader(kind: kind, schema: schema, rows: rows, into: &writer)
     }
 
     /// Writes blocks behind a header that is there already, or will be put in front.
     init(namespace: Int64) { self.namespace = namespace }
 
-    static func writeHeader(kind: StateFormat.Kind, fingerprint: UInt64, rows: Int, into writer: inout ByteWriter) {
+    static func writeHeader(kind: StateFormat.Kind, schema: Schema, rows: Int, into writer: inout ByteWriter) {
         var header = ByteWriter(capacity: StateFormat.headerBytes)
         header.writeBytes(StateFormat.magic)
         header.writeU16(StateFormat.version)
         header.writeU8(kind.rawValue)
         header.writeU8(0)
         header.writeU32(0)
-        header.writeU64(fingerprint)
+        header.writeU64(schema.fingerprint)
         header.writeU64(UInt64(rows))
         header.patchU32(header.withBytes { StateFormat.headerCRC($0) }, at: 12)
         header.withBytes { writer.writeBytes($0) }
+        let text = Array(schema.canonical.utf8)
+        var described = ByteWriter(capacity: 8 + text.count)
+        described.writeU32(UInt32(text.count))
+        let first = described.withBytes { crc32c($0) }
+        described.writeU32(text.withUnsafeBytes { crc32c($0, seed: first) })
+        described.writeBytes(text)
+        described.withBytes { writer.writeBytes($0) }
     }
 
     mutating func begin(namespace: Int64, into writer: inout ByteWriter) {
@@ -118,10 +131,12 @@ struct StateBlockWriter {
 
 /// Reads what ``StateBlockWriter`` wrote and lends row by row; whatever is damaged throws.
 struct StateBlockReader {
-    let kind: StateFormat.Kind
     let rows: UInt64
+    let fingerprint: UInt64
+    /// What the values were written with; nil in version 1.
+    let schema: Schema?
 
-    init(expecting kind: StateFormat.Kind, fingerprint: UInt64, from reader: inout ByteReader) throws(DecodingFailure) {
+    init(expecting kind: StateFormat.Kind, from reader: inout ByteReader) throws(DecodingFailure) {
         let start = reader.position
         let header = try reader.readBytes(StateFormat.headerBytes)
         guard header.prefix(8).elementsEqual(StateFormat.magic) else { throw DecodingFailure("no keyed state: wrong magic", offset: start) }
@@ -130,20 +145,31 @@ struct StateBlockReader {
         let kindByte = try fields.readU8()
         _ = try fields.readU8()
         let crc = try fields.readU32()
-        let stored = try fields.readU64()
+        fingerprint = try fields.readU64()
         rows = try fields.readU64()
         guard crc == StateFormat.headerCRC(header) else { throw DecodingFailure("keyed state: damaged header", offset: start) }
-        guard version == StateFormat.version else {
-            throw DecodingFailure("keyed state of format version \(version); this build reads version \(StateFormat.version)", offset: start + 8)
+        guard (1...StateFormat.version).contains(version) else {
+            throw DecodingFailure(
+                "keyed state of format version \(version); this build reads versions 1 to \(StateFormat.version)", offset: start + 8)
         }
         guard let found = StateFormat.Kind(rawValue: kindByte), found == kind else {
             throw DecodingFailure("keyed state of kind \(kindByte), expected \(kind.rawValue) (\(kind))", offset: start + 10)
         }
-        guard stored == fingerprint else {
-            throw DecodingFailure(
-                "keyed state of another schema: \(hexadecimal(stored)), this job has \(hexadecimal(fingerprint))", offset: start + 16)
+        schema = version == 1 ? nil : try Self.readSchema(from: &reader)
+        guard schema?.fingerprint ?? fingerprint == fingerprint else {
+            throw DecodingFailure("keyed state: its schema is not the one of its fingerprint", offset: start + 16)
         }
-        self.kind = found
+    }
+
+    private static func readSchema(from reader: inout ByteReader) throws(DecodingFailure) -> Schema {
+        let start = reader.position
+        let count = try reader.readBytes(4)
+        let bytes = Int(UInt32(littleEndian: count.loadUnaligned(as: UInt32.self)))
+        let crc = try reader.readU32()
+        guard bytes <= StateFormat.schemaBytesMax else { throw DecodingFailure("keyed state: a schema of \(bytes) bytes", offset: start) }
+        let text = try reader.readBytes(bytes)
+        guard crc == crc32c(text, seed: crc32c(count)) else { throw DecodingFailure("keyed state: a schema with a wrong checksum", offset: start) }
+        return try Schema(canonical: String(decoding: text, as: UTF8.self))
     }
 
     /// - Parameter row: Gets namespace, hash, key, and a reader at the row's value, which it must read to its end.

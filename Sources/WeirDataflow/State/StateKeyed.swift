@@ -137,8 +137,9 @@ public struct ListState<Element: BinaryCodable> {
 
 /// The entries of one key's map; its binary form is an array of (key, value).
 public struct StateMapEntries<Key: Hashable & BinaryCodable, Value: BinaryCodable>: BinaryCodable {
-    @usableFromInline var entries: [Key: Value] = [:]
+    @usableFromInline package var entries: [Key: Value] = [:]
     @inlinable init() {}
+    package init(_ entries: [Key: Value]) { self.entries = entries }
 
     public static var schema: Schema { .array(.record(name: "Entry", fields: [.init("key", Key.schema), .init("value", Value.schema)])) }
 

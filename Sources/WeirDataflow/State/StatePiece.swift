@@ -18,9 +18,9 @@ package struct StatePiece {
         self.encode = encode
     }
 
-    static func header(kind: StateFormat.Kind, fingerprint: UInt64, rows: Int) -> StatePiece {
+    static func header(kind: StateFormat.Kind, schema: Schema, rows: Int) -> StatePiece {
         StatePiece(version: nil, bytes: StateFormat.headerBytes) { writer in
-            StateBlockWriter.writeHeader(kind: kind, fingerprint: fingerprint, rows: rows, into: &writer)
+            StateBlockWriter.writeHeader(kind: kind, schema: schema, rows: rows, into: &writer)
         }
     }
 

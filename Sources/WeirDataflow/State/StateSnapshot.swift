@@ -21,7 +21,7 @@ public struct StateTableSnapshot: Sendable {
         if let expired {
             for page in pages { page.forEachRow { if Self.time($0, page) <= expired { live -= 1 } } }
         }
-        var blocks = StateBlockWriter(kind: .table, fingerprint: operations.fingerprint, rows: live, expectedBytes: bytes, into: &writer)
+        var blocks = StateBlockWriter(kind: .table, schema: operations.schema, rows: live, expectedBytes: bytes, into: &writer)
         encodeRows(to: &blocks, into: &writer)
         blocks.finish(into: &writer)
     }
@@ -34,7 +34,7 @@ public struct StateTableSnapshot: Sendable {
 
     /// Header, a piece a page, end. Rows that had expired are among them: what a page writes must not depend on the time.
     package func forEachPiece(_ body: (StatePiece) -> Void) {
-        body(.header(kind: .table, fingerprint: operations.fingerprint, rows: count))
+        body(.header(kind: .table, schema: operations.schema, rows: count))
         forEachPage(namespace: 0, body)
         body(.end)
     }
@@ -70,23 +70,26 @@ public struct StateTableSnapshot: Sendable {
 extension StateRowTable {
     /// Adds the rows of a part that the filter takes; a key that is there already gets the part's value.
     ///
-    /// - Throws: ``DecodingFailure`` for anything that is not a part of this schema, whole; then the table holds some of the rows
-    ///   and should be dropped.
-    package func restore(from reader: inout ByteReader, filter: KeyGroupFilter) throws(DecodingFailure) {
-        let blocks = try StateBlockReader(expecting: .table, fingerprint: operations.fingerprint, from: &reader)
-        let skipped = StateScratch(operations)
-        try blocks.forEachRow(from: &reader) { (_, hash, key, values) throws(DecodingFailure) in
-            try restoreRow(hash: hash, key: key, from: &values, filter: filter, skipped: skipped)
+    /// - Parameter migration: Reads values of another schema.
+    /// - Throws: ``DecodingFailure`` for anything that is not a part of this schema or one that can be migrated, whole; then the table holds
+    ///   some of the rows and should be dropped.
+    package func restore(
+        from reader: inout ByteReader, filter: KeyGroupFilter, migration: (any StateMigration)? = nil
+    ) throws(DecodingFailure) {
+        let blocks = try StateBlockReader(expecting: .table, from: &reader)
+        let values = StateValueReader(operations, try operations.decoder(of: blocks, migration))
+        try blocks.forEachRow(from: &reader) { (_, hash, key, bytes) throws(DecodingFailure) in
+            try restoreRow(hash: hash, key: key, from: &bytes, filter: filter, values: values)
         }
     }
 
     func restoreRow(
-        hash: UInt64, key: UnsafeRawBufferPointer, from values: inout ByteReader, filter: KeyGroupFilter, skipped: StateScratch
+        hash: UInt64, key: UnsafeRawBufferPointer, from bytes: inout ByteReader, filter: KeyGroupFilter, values: StateValueReader
     ) throws(DecodingFailure) {
-        guard filter.contains(hash: hash) else { return try skipped.skip(&values) }
+        guard filter.contains(hash: hash) else { return try values.skip(&bytes) }
         let (number, inserted) = findOrInsert(hash: hash, key: key)
         do throws(DecodingFailure) {
-            try operations.decode(writableRow(number) + valueOffset, !inserted, &values)
+            try values.decode(writableRow(number) + valueOffset, !inserted, &bytes)
         } catch {
             if inserted { forget(number) }
             throw error
@@ -94,17 +97,22 @@ extension StateRowTable {
     }
 }
 
-/// Memory for one value that is read only to get past it.
-final class StateScratch {
+/// Reads the values of a part, and has memory for one that is read only to get past it.
+final class StateValueReader {
+    let decode: StateDecoder
     private let memory: UnsafeMutableRawPointer
     private let operations: StateValueOperations
-    init(_ operations: StateValueOperations) {
+
+    init(_ operations: StateValueOperations, _ decode: @escaping StateDecoder) {
         self.operations = operations
+        self.decode = decode
         memory = .allocate(byteCount: Swift.max(operations.paddedSize, 8), alignment: operations.alignment)
     }
+
     deinit { memory.deallocate() }
+
     func skip(_ reader: inout ByteReader) throws(DecodingFailure) {
-        try operations.decode(memory, false, &reader)
+        try decode(memory, false, &reader)
         if !operations.isBitwise { operations.destroy(memory) }
     }
 }

@@ -19,27 +19,31 @@ public final class KeyedStateStore {
     /// Milliseconds since 1970.
     private let wallTime: () -> Int64
     private let memoryLimit: StateMemoryLimit?
+    private let migration: (any StateMigration)?
 
     /// - Parameters:
     ///   - keyGroups: Those of the subtask.
     ///   - maxParallelism: Key groups of the job.
     ///   - wallTime: Milliseconds since 1970, for states with a TTL.
     ///   - memoryLimit: Nil: as much as there is.
+    ///   - migration: Nil: state of another schema is refused.
     package init(
-        keyGroups: Range<Int>, maxParallelism: Int, wallTime: @escaping () -> Int64 = { 0 }, memoryLimit: StateMemoryLimit? = nil
+        keyGroups: Range<Int>, maxParallelism: Int, wallTime: @escaping () -> Int64 = { 0 }, memoryLimit: StateMemoryLimit? = nil,
+        migration: (any StateMigration)? = nil
     ) {
         self.keyGroups = keyGroups
         self.maxParallelism = maxParallelism
         self.wallTime = wallTime
         self.memoryLimit = memoryLimit
+        self.migration = migration
     }
 
     /// - Throws: `JobFailure` for a limit of the memory that is none.
-    public convenience init(_ context: OperatorContext) throws {
+    package convenience init(_ context: OperatorContext, migration: any StateMigration) throws {
         self.init(
             keyGroups: context.keyGroups, maxParallelism: context.maxParallelism,
             wallTime: { [clock = context.clock] in clock.wallTime.milliseconds },
-            memoryLimit: try StateMemoryLimit(context.settings))
+            memoryLimit: try StateMemoryLimit(context.settings), migration: migration)
     }
 
     /// Bytes by state, sorted by name; not what values refer to.
@@ -198,8 +202,8 @@ public final class KeyedStateStore {
             try keyed.bytes.withUnsafeBytes { bytes in
                 var reader = ByteReader(bytes)
                 switch part {
-                case .table(let table): try table.restore(from: &reader, filter: filter)
-                case .windows(let windows): try windows.restore(from: &reader, filter: filter)
+                case .table(let table): try table.restore(from: &reader, filter: filter, migration: migration)
+                case .windows(let windows): try windows.restore(from: &reader, filter: filter, migration: migration)
                 case .timers(let timers): try timers.restore(from: &reader, filter: filter)
                 }
                 try reader.expectEnd()

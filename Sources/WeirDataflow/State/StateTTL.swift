@@ -29,8 +29,13 @@ public struct StateTTL: Sendable, Equatable {
 /// A value and when it was last used: what a table with a TTL holds.
 public struct TimedValue<Value: BinaryCodable>: BinaryCodable {
     /// Milliseconds since 1970. First, so that its place does not depend on the value's type.
-    @usableFromInline var time: Int64
-    @usableFromInline var value: Value
+    @usableFromInline package var time: Int64
+    @usableFromInline package var value: Value
+
+    package init(time: Int64, value: Value) {
+        self.time = time
+        self.value = value
+    }
 
     public static var schema: Schema { .record(name: "TimedValue", fields: [.init("time", .int64), .init("value", Value.schema)]) }
 

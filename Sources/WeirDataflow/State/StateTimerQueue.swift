@@ -12,7 +12,7 @@ public final class TimerQueue {
     private let heap = TimerHeap()
     private var scratch = ByteWriter(capacity: 64)
     /// What snapshots of timers have for a schema: `(namespace, time)`.
-    static let fingerprint = Schema.record(name: "Timer", fields: [.init("namespace", .int64), .init("time", .int64)]).fingerprint
+    static let schema = Schema.record(name: "Timer", fields: [.init("namespace", .int64), .init("time", .int64)])
     private static let keyOffset = 16
     private static let sweepMin = 64
 
@@ -116,7 +116,8 @@ public final class TimerQueue {
     ///
     /// - Throws: ``DecodingFailure`` for anything that is not a whole part of timers.
     package func restore(from reader: inout ByteReader, filter: KeyGroupFilter) throws(DecodingFailure) {
-        let blocks = try StateBlockReader(expecting: .timers, fingerprint: Self.fingerprint, from: &reader)
+        let blocks = try StateBlockReader(expecting: .timers, from: &reader)
+        guard blocks.fingerprint == Self.schema.fingerprint else { throw DecodingFailure("timers of another schema", offset: 16) }
         try blocks.forEachRow(from: &reader) { (_, hash, key, values) throws(DecodingFailure) in
             let namespace = try values.readI64()
             let time = try values.readI64()
@@ -131,7 +132,7 @@ package struct StateTimersSnapshot: Sendable, KeyedStatePart {
     package var count: Int { rows.count }
 
     package func encode(into writer: inout ByteWriter) {
-        var blocks = StateBlockWriter(kind: .timers, fingerprint: TimerQueue.fingerprint, rows: rows.count, expectedBytes: rows.bytes, into: &writer)
+        var blocks = StateBlockWriter(kind: .timers, schema: TimerQueue.schema, rows: rows.count, expectedBytes: rows.bytes, into: &writer)
         for page in rows.pages {
             page.forEachRow { row in
                 let rowKey = rows.key(of: row)

@@ -14,6 +14,9 @@ public final class StateValueOperations: Sendable {
     @usableFromInline let isBitwise: Bool
     /// ``Schema/fingerprint`` of the values: written into snapshots and compared on restore.
     public let fingerprint: UInt64
+    /// The type of the values.
+    @usableFromInline let valueType: any BinaryCodable.Type
+    var schema: Schema { valueType.schema }
 
     @usableFromInline let destroy: @Sendable (_ value: UnsafeMutableRawPointer) -> Void
     @usableFromInline let copy: @Sendable (_ target: UnsafeMutableRawPointer, _ source: UnsafeRawPointer) -> Void
@@ -30,6 +33,7 @@ public final class StateValueOperations: Sendable {
         alignment = Swift.max(MemoryLayout<Value>.alignment, 8)
         isBitwise = _isPOD(Value.self)
         fingerprint = Value.schema.fingerprint
+        valueType = Value.self
         destroy = { $0.assumingMemoryBound(to: Value.self).deinitialize(count: 1) }
         copy = { $0.initializeMemory(as: Value.self, from: $1.assumingMemoryBound(to: Value.self), count: 1) }
         encode = { $0.assumingMemoryBound(to: Value.self).pointee.encode(into: &$1) }

@@ -151,16 +151,18 @@ public final class StateNamespaces {
     @usableFromInline
     func capture() -> StateNamespacesSnapshot {
         let filled = sorted.filter { tables[$0]!.count > 0 }
-        return StateNamespacesSnapshot(tables: filled.map { ($0, tables[$0]!.capture()) }, fingerprint: operations.fingerprint)
+        return StateNamespacesSnapshot(tables: filled.map { ($0, tables[$0]!.capture()) }, schema: operations.schema)
     }
 
     /// Adds the rows of a part that the filter takes; see ``StateRowTable``.
-    package func restore(from reader: inout ByteReader, filter: KeyGroupFilter) throws(DecodingFailure) {
-        let blocks = try StateBlockReader(expecting: .windows, fingerprint: operations.fingerprint, from: &reader)
-        let skipped = StateScratch(operations)
-        try blocks.forEachRow(from: &reader) { (namespace, hash, key, values) throws(DecodingFailure) in
-            guard filter.contains(hash: hash) else { return try skipped.skip(&values) }
-            try table(namespace).restoreRow(hash: hash, key: key, from: &values, filter: filter, skipped: skipped)
+    package func restore(
+        from reader: inout ByteReader, filter: KeyGroupFilter, migration: (any StateMigration)? = nil
+    ) throws(DecodingFailure) {
+        let blocks = try StateBlockReader(expecting: .windows, from: &reader)
+        let values = StateValueReader(operations, try operations.decoder(of: blocks, migration))
+        try blocks.forEachRow(from: &reader) { (namespace, hash, key, bytes) throws(DecodingFailure) in
+            guard filter.contains(hash: hash) else { return try values.skip(&bytes) }
+            try table(namespace).restoreRow(hash: hash, key: key, from: &bytes, filter: filter, values: values)
         }
     }
 }
@@ -169,13 +171,13 @@ public final class StateNamespaces {
 @usableFromInline
 struct StateNamespacesSnapshot: Sendable, KeyedStatePart {
     let tables: [(namespace: Int64, table: StateTableSnapshot)]
-    let fingerprint: UInt64
+    let schema: Schema
 
     var count: Int { tables.reduce(0) { $0 + $1.table.count } }
     private var bytes: Int { tables.reduce(0) { $0 + $1.table.bytes } }
 
     package func encode(into writer: inout ByteWriter) {
-        var blocks = StateBlockWriter(kind: .windows, fingerprint: fingerprint, rows: count, expectedBytes: bytes, into: &writer)
+        var blocks = StateBlockWriter(kind: .windows, schema: schema, rows: count, expectedBytes: bytes, into: &writer)
         for (namespace, table) in tables {
             blocks.begin(namespace: namespace, into: &writer)
             table.encodeRows(to: &blocks, into: &writer)
@@ -184,7 +186,7 @@ struct StateNamespacesSnapshot: Sendable, KeyedStatePart {
     }
 
     package func forEachPiece(_ body: (StatePiece) -> Void) {
-        body(.header(kind: .windows, fingerprint: fingerprint, rows: count))
+        body(.header(kind: .windows, schema: schema, rows: count))
         for (namespace, table) in tables { table.forEachPage(namespace: namespace, body) }
         body(.end)
     }

@@ -38,7 +38,7 @@ final class PaneWindowOperator<Row: Sendable, State: BinaryCodable, Result: Send
     deinit { starts.deallocate() }
 
     override func open(_ context: OperatorContext) throws {
-        let store = try KeyedStateStore(context)
+        let store = try KeyedStateStore(context, migration: RecordMigration())
         opened = (store, try code.tables(store))
         lateRows = context.counter("numLateRecordsDropped")
         late = try lateTag.flatMap { try SideOutput($0, of: context) }

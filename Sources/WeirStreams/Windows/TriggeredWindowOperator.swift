@@ -61,7 +61,7 @@ final class TriggeredWindowOperator<Row: Sendable, Result: Sendable>: AnyOperato
     }
 
     override func open(_ context: OperatorContext) throws {
-        let store = try KeyedStateStore(context)
+        let store = try KeyedStateStore(context, migration: RecordMigration())
         let late = try lateTag.flatMap { try SideOutput($0, of: context) }
         let work = try make(WindowSetup(store: store, context: context, output: output, late: late))
         opened = Opened(store: store, context: context, work: work)

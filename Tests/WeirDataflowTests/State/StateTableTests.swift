@@ -271,7 +271,7 @@ struct StateRestoreTests {
         var random = SplitMix64(seed: seed)
         var writer = ByteWriter()
         var blocks = StateBlockWriter(
-            kind: .table, fingerprint: [String].schema.fingerprint, rows: Int.random(in: 0..<4, using: &random), into: &writer)
+            kind: .table, schema: [String].schema, rows: Int.random(in: 0..<4, using: &random), into: &writer)
         for _ in 0..<Int.random(in: 0..<4, using: &random) {
             let key = (0..<Int.random(in: 0..<9, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) }
             let value = (0..<Int.random(in: 0..<30, using: &random)).map { _ in UInt8.random(in: 0...5, using: &random) }
@@ -314,11 +314,26 @@ struct StateRestoreTests {
         let table = StateTable<Int64>()
         withUnsafeBytes(of: UInt8(0x41)) { table.upsert(hash: 0x0102, keyBytes: $0, initial: 5).pointee += 0 }
         let bytes = encoded(table.capture())
-        #expect(bytes.count == 32 + 20 + 18 + 20)
-        #expect(Array(bytes[0..<12]) == Array("WEIRKSTA".utf8) + [1, 0, 1, 0])
+        #expect(bytes.count == 32 + 8 + 5 + 20 + 18 + 20)
+        #expect(Array(bytes[0..<12]) == Array("WEIRKSTA".utf8) + [2, 0, 1, 0])
         #expect(Array(bytes[24..<32]) == [1, 0, 0, 0, 0, 0, 0, 0])
-        #expect(Array(bytes[32..<48]) == [18, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
-        #expect(Array(bytes[52..<70]) == [2, 1, 0, 0, 0, 0, 0, 0, 1, 0x41, 5, 0, 0, 0, 0, 0, 0, 0])
-        #expect(Array(bytes[70..<86]) == [UInt8](repeating: 0, count: 16))
+        #expect(Array(bytes[32..<36]) == [5, 0, 0, 0])
+        #expect(Array(bytes[40..<45]) == Array("int64".utf8))
+        #expect(Array(bytes[45..<61]) == [18, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+        #expect(Array(bytes[65..<83]) == [2, 1, 0, 0, 0, 0, 0, 0, 1, 0x41, 5, 0, 0, 0, 0, 0, 0, 0])
+        #expect(Array(bytes[83..<99]) == [UInt8](repeating: 0, count: 16))
+    }
+
+    /// Version 1 had no schema behind its header.
+    @Test func versionOneIsRead() throws {
+        let table = filled(30)
+        let bytes = encoded(table.capture())
+        let text = Int(bytes[32]) + 8
+        var old = Array(bytes[..<32]) + bytes[(32 + text)...]
+        old[8] = 1
+        let crc = old.withUnsafeBytes { StateFormat.headerCRC(UnsafeRawBufferPointer(rebasing: $0[..<32])) }
+        withUnsafeBytes(of: crc.littleEndian) { old.replaceSubrange(12..<16, with: $0) }
+        let back: StateTable<String> = try restored(old)
+        #expect(back.contents() == table.contents())
     }
 }

@@ -30,6 +30,8 @@ final class KafkaWriter {
             lost = context.counter("transactionsLost")
             age = context.counter("openTransactionAge")
             deadline = context.counter("transactionDeadline")
+            // States from the start: a number that is added to shows as a sum.
+            for gauge in [sendTime, age, deadline] { gauge.set(0) }
         }
     }
 
@@ -228,10 +230,10 @@ final class KafkaWriter {
     }
 
     private func refused(_ producer: KafkaProducer, bytes: Int, topic: String, _ reason: String) -> JobFailure {
-        deliveryFailure(producer)
-            ?? JobFailure(
-                domain: .external, recovery: .restart, message: "a record of \(bytes) bytes for the Kafka topic \"\(topic)\" was refused",
-                cause: reason)
+        if let failed = deliveryFailure(producer) { return failed }
+        metrics?.errors.add(1)
+        return JobFailure(
+            domain: .external, recovery: .restart, message: "a record of \(bytes) bytes for the Kafka topic \"\(topic)\" was refused", cause: reason)
     }
 
     /// The producer, with a transaction begun; nil if the task was cancelled while none was ready.
@@ -320,8 +322,8 @@ final class KafkaWriter {
     private func updateMetrics() {
         guard let metrics, let context, let delivery else { return }
         if let producer { metrics.sendTime.set(producer.events.statistics.roundTripMicroseconds / 1_000) }
-        metrics.committed.set(delivery.transactionsCommitted)
-        metrics.lost.set(delivery.transactionsLost)
+        metrics.committed.add(delivery.transactionsCommitted - metrics.committed.value)
+        metrics.lost.add(delivery.transactionsLost - metrics.lost.value)
         let begun = delivery.oldestBegun
         metrics.age.set(begun.map { Int(max(0, context.processingTime() - $0)) } ?? 0)
         metrics.deadline.set(begun.map { Int($0 &+ settings.transactionTimeoutMilliseconds) } ?? 0)

@@ -99,6 +99,9 @@ package struct KafkaConsumerHandle: ~Copyable {
         return KafkaMessages(first: messages, count: held)
     }
 
+    /// Messages that were fetched and not polled.
+    var queued: Int { Int(rd_kafka_queue_length(queue)) }
+
     /// Frees the messages of the last ``poll(max:)``.
     package mutating func release() {
         weir_kafka_release(messages, held)

@@ -69,6 +69,7 @@ final class KafkaReader {
     var metrics: KafkaSourceMetrics?
     var deadLetters: KafkaDeadLetters?
     var clock = KafkaSourceClock()
+    var prefetch: KafkaPrefetch
     var isSettled = false
     private var saysIdle = false
     private let hasIdleTimeout: Bool
@@ -97,6 +98,7 @@ final class KafkaReader {
     init<Row>(uid: String, settings: KafkaSourceSettings, watermarks strategy: WatermarkStrategy<Row>) {
         self.uid = uid
         self.settings = settings
+        prefetch = KafkaPrefetch(settings.properties)
         watermarks = SplitWatermarks(strategy)
         hasIdleTimeout = strategy.idleTimeout != nil
         alignment = strategy.alignment.map { KafkaAlignment(wanted: $0) }
@@ -141,6 +143,7 @@ final class KafkaReader {
         }
         metrics?.bytesIn.add(bytes)
         metrics?.recordsIn.add(recordCount)
+        keepFetching(bytes: bytes, records: recordCount)
         return messages.count
     }
 

@@ -42,6 +42,33 @@ static inline rd_kafka_resp_err_t weir_kafka_produce(
         RD_KAFKA_V_END);
 }
 
+// A record that waits to be handed over; its key and then its value lie at `at` in a buffer of many.
+typedef struct {
+    size_t at;
+    int64_t key_bytes;    // -1: no key
+    int64_t value_bytes;  // -1: a tombstone
+    int64_t timestamp;    // 0: now
+    int32_t partition;    // weir_kafka_partition_any: the one that is given for all
+} weir_kafka_waiting_t;
+
+// As weir_kafka_produce for each record in order, up to one that is not taken. Returns how many were taken; `error` says why not all.
+static inline size_t weir_kafka_produce_all(
+    rd_kafka_t *client, rd_kafka_topic_t *topic, int32_t partition, const char *bytes, const weir_kafka_waiting_t *records, size_t count,
+    rd_kafka_resp_err_t *error) {
+    *error = RD_KAFKA_RESP_ERR_NO_ERROR;
+    for (size_t i = 0; i < count; i++) {
+        const weir_kafka_waiting_t *record = records + i;
+        size_t key_bytes = record->key_bytes < 0 ? 0 : (size_t)record->key_bytes;
+        const char *key = bytes + record->at;
+        *error = weir_kafka_produce(
+            client, topic, record->partition == RD_KAFKA_PARTITION_UA ? partition : record->partition, record->key_bytes < 0 ? NULL : key,
+            key_bytes, record->value_bytes < 0 ? NULL : key + key_bytes, record->value_bytes < 0 ? 0 : (size_t)record->value_bytes,
+            record->timestamp);
+        if (*error) return i;
+    }
+    return count;
+}
+
 // As weir_kafka_produce, to a topic by its name and with headers, which belong to the client if it succeeds, else to the caller.
 static inline rd_kafka_resp_err_t weir_kafka_produce_with_headers(
     rd_kafka_t *client, const char *topic, int32_t partition, const void *key, size_t key_bytes, const void *value, size_t value_bytes,

@@ -3,12 +3,13 @@ import Weir
 /// Every benchmark, in the order of the table. A new one is a file that makes it, and a line here.
 let benchmarks: [Benchmark] =
     Benchmark.jsonParse + Benchmark.keyedSum + Benchmark.keyedSumExchange + Benchmark.fileWindows + Benchmark.recovery + Benchmark.start
-    + Benchmark.memory + Benchmark.broker + Benchmark.state + Benchmark.checkpointRatio + Benchmark.largeState
+    + Benchmark.memory + Benchmark.broker + Benchmark.state + Benchmark.checkpointRatio + Benchmark.largeState + Benchmark.kafka
 
 /// The jobs that benchmarks run in processes of their own, by the first word of the command line.
 let benchJobs: [String: @Sendable () -> Void] = [
     KeyedSumJob.word: { KeyedSumJob.main() }, FileWindowsJob.word: { FileWindowsJob.main() }, SteadyJob.word: { SteadyJob.main() },
     CheckpointedSumJob.word: { CheckpointedSumJob.main() },
+    KafkaWindowsJob.word: { KafkaWindowsJob.main() }, KafkaPassThroughJob.word: { KafkaPassThroughJob.main() },
 ]
 
 struct BenchCommand: ParsableCommand {

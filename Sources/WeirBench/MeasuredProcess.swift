@@ -7,6 +7,8 @@ struct ProcessCost {
     /// User and system time of all its threads, and of its child processes as far as it waited for them.
     var cpuSeconds: Double
     var residentBytesMax: Int
+    /// CPU seconds by the names of threads, as far as they were watched: a thread's last few milliseconds are missing.
+    var threads: [String: Double] = [:]
 }
 
 /// A process whose output is read here and whose cost the kernel tells at its end.
@@ -18,6 +20,8 @@ final class MeasuredProcess {
     private let output: Int32
     private var isReaped = false
     private var text: [UInt8] = []
+    private var isAtEnd = false
+    private var threads: [String: (name: String, seconds: Double)] = [:]
     private let name: String
 
     /// - Parameters:
@@ -71,18 +75,37 @@ final class MeasuredProcess {
 
     /// Waits for its end.
     ///
+    /// - Parameter watchingThreads: Whether to note every few milliseconds what each of its threads has taken.
     /// - Throws: Where it ends in another way than with 0, with the last lines that it printed.
-    func finish(timeout: Duration = .seconds(300)) throws -> ProcessCost {
+    func finish(timeout: Duration = .seconds(300), watchingThreads: Bool = false) throws -> ProcessCost {
         let deadline = ContinuousClock.now + timeout
-        while try read(until: deadline) {}
-        guard ContinuousClock.now < deadline else { throw benchFailure("\(name) took more than \(timeout)", cause: tail) }
+        while !isAtEnd, ContinuousClock.now < deadline {
+            _ = try read(until: watchingThreads ? min(deadline, .now + .milliseconds(10)) : deadline)
+            if watchingThreads { watchThreads() }
+        }
+        guard isAtEnd else { throw benchFailure("\(name) took more than \(timeout)", cause: tail) }
         var status: Int32 = 0
         var usage = rusage()
         while wait4(pid, &status, 0, &usage) < 0, errno == EINTR {}
         isReaped = true
         guard status == 0 else { throw benchFailure("\(name) ended with status \(status)", cause: tail) }
         return ProcessCost(
-            cpuSeconds: Self.seconds(usage.ru_utime) + Self.seconds(usage.ru_stime), residentBytesMax: Int(usage.ru_maxrss) * 1_024)
+            cpuSeconds: Self.seconds(usage.ru_utime) + Self.seconds(usage.ru_stime), residentBytesMax: Int(usage.ru_maxrss) * 1_024,
+            threads: Dictionary(threads.values.map { ($0.name, $0.seconds) }, uniquingKeysWith: +))
+    }
+
+    private func watchThreads() {
+        guard let directory = opendir("/proc/\(pid)/task") else { return }
+        defer { closedir(directory) }
+        while let entry = readdir(directory) {
+            let thread = withUnsafePointer(to: &entry.pointee.d_name) { name in
+                name.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+            }
+            guard let name = firstLine("task/\(thread)/comm"), let times = firstLine("task/\(thread)/schedstat"),
+                let nanoseconds = times.split(separator: " ").first.flatMap({ Double($0) })
+            else { continue }
+            threads[thread] = (name, nanoseconds / 1e9)
+        }
     }
 
     /// SIGTERM: ``finish(timeout:)`` waits for what follows from it.
@@ -90,12 +113,17 @@ final class MeasuredProcess {
 
     /// What it has in memory now, in bytes; 0 if it is gone.
     var residentBytes: Int {
-        guard let file = fopen("/proc/\(pid)/statm", "r") else { return 0 }
+        let fields = firstLine("statm")?.split(separator: " ") ?? []
+        return fields.count > 1 ? (Int(fields[1]) ?? 0) * Int(sysconf(Int32(_SC_PAGESIZE))) : 0
+    }
+
+    /// Of one of its files below `/proc`; nil once it is gone.
+    private func firstLine(_ file: String) -> String? {
+        guard let file = fopen("/proc/\(pid)/\(file)", "r") else { return nil }
         defer { fclose(file) }
         var line = [CChar](repeating: 0, count: 128)
-        guard fgets(&line, Int32(line.count), file) != nil else { return 0 }
-        let fields = String(decoding: line.map { UInt8(bitPattern: $0) }, as: UTF8.self).split(separator: " ")
-        return fields.count > 1 ? (Int(fields[1]) ?? 0) * Int(sysconf(Int32(_SC_PAGESIZE))) : 0
+        guard fgets(&line, Int32(line.count), file) != nil else { return nil }
+        return String(decoding: line.prefix { $0 != 0 && $0 != 0x0A }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
 
     /// Takes what it prints.
@@ -107,7 +135,10 @@ final class MeasuredProcess {
         guard left > 0, poll(&entry, 1, Int32(clamping: left)) > 0 else { return ContinuousClock.now < deadline }
         var buffer = [UInt8](repeating: 0, count: 65_536)
         let count = Glibc.read(output, &buffer, buffer.count)
-        guard count > 0 else { return false }
+        guard count > 0 else {
+            isAtEnd = true
+            return false
+        }
         text += buffer[..<count]
         if text.count > 1 << 20 { text.removeFirst(text.count - (1 << 19)) }
         return true

@@ -31,6 +31,28 @@ import WeirStreams
         #expect(harness.counter("numBytesOut") == rows.reduce(0) { $0 + $1.utf8.count })
     }
 
+    /// Some records go to the client one by one, for their headers; the others together, as many as there is room for.
+    private struct Marked: KafkaRecordSerializationSchema {
+        func serialize(_ row: String, timestamp: Int64, into record: inout KafkaProducerRecord) throws -> Bool {
+            record.value.writeBytes(Array(row.utf8))
+            if row.hasPrefix("marked") { record.headers = [.init("mark", [1])] }
+            return true
+        }
+    }
+
+    @Test func moreRowsAndBytesThanWaitTogetherAreWrittenInTheirOrder() throws {
+        let broker = try TestBroker()
+        let harness = try SinkHarness(KafkaSink(broker.bootstrap, topic: "out", schema: Marked()))
+        let small = (0..<3_000).map { $0 % 700 == 650 ? "marked \($0)" : "row \($0)" }
+        let large = (0..<9).map { "\($0)" + String(repeating: "x", count: 300_000) }
+        try harness.write(small + large + ["", "last"])
+        _ = try harness.snapshot(1)
+        let written = try broker.records()
+        #expect(written.map(\.value) == small + large + ["", "last"])
+        #expect(written.filter { !$0.headers.isEmpty }.count == 4)
+        #expect(harness.counter("numBytesOut") == (small + large).reduce(4) { $0 + $1.utf8.count })
+    }
+
     @Test func rowsBehindTheBarrierWaitForTheFlush() throws {
         let broker = try TestBroker()
         let harness = try SinkHarness(sink(broker))

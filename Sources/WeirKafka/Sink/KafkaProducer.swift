@@ -128,10 +128,28 @@ final class KafkaProducer: @unchecked Sendable {  // `topics` is the writing thr
                 handle, topic, partition, key.map(start), key?.count ?? 0, value.map(start), value?.count ?? 0, timestamp, list)
             if error != RD_KAFKA_RESP_ERR_NO_ERROR { rd_kafka_headers_destroy(list) }
         }
+        return outcome(error)
+    }
+
+    /// Hands records over, which are copied, up to one that is not taken.
+    ///
+    /// - Parameters:
+    ///   - start: The first record to hand over.
+    ///   - partition: For records that say none; nil to choose by the key.
+    /// - Returns: How many were taken, and what became of the one behind them, if there is one.
+    func produce(
+        _ records: borrowing KafkaWaitingRecords, from start: Int, topic name: String, partition: Int32?
+    ) -> (taken: Int, outcome: Outcome) {
+        guard let topic = topic(name) else { return (0, .refused("\"\(name)\" is no name for a Kafka topic")) }
+        let (taken, error) = records.produce(from: start, handle, topic, partition: partition ?? weir_kafka_partition_any)
+        return (taken, outcome(error))
+    }
+
+    private func outcome(_ error: rd_kafka_resp_err_t) -> Outcome {
         switch error {
-        case RD_KAFKA_RESP_ERR_NO_ERROR: return .queued
-        case RD_KAFKA_RESP_ERR__QUEUE_FULL: return .queueFull
-        default: return .refused(explain(error))
+        case RD_KAFKA_RESP_ERR_NO_ERROR: .queued
+        case RD_KAFKA_RESP_ERR__QUEUE_FULL: .queueFull
+        default: .refused(explain(error))
         }
     }
 

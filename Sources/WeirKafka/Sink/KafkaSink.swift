@@ -89,15 +89,25 @@ package enum KafkaSinkStep: Int, Sendable, CaseIterable {
 public struct KafkaSink<Schema: KafkaRecordSerializationSchema>: StreamSinkDescriptor {
     public typealias Row = Schema.Row
 
-    @usableFromInline var settings: KafkaSinkSettings
-    @usableFromInline var schema: Schema
+    var settings: KafkaSinkSettings
+    var schema: Schema
+    /// Made where the schema is concrete: a method of an operator that is generic over it would run unspecialised.
+    let encode: KafkaEncode<Schema>
 
     /// - Parameters:
     ///   - topic: Where records go whose schema names none; markers of commits are kept for it too. Must exist, or be made by the broker when it
     ///     is asked for.
+    @inlinable
+    @inline(__always)
     public init(_ bootstrap: String, topic: String, schema: Schema) {
+        self.init(bootstrap, topic: topic, schema: schema) { sink, batch in try sink.encodeRows(of: batch) }
+    }
+
+    @usableFromInline
+    init(_ bootstrap: String, topic: String, schema: Schema, encode: @escaping KafkaEncode<Schema>) {
         settings = KafkaSinkSettings(properties: ["bootstrap.servers": bootstrap], topic: topic)
         self.schema = schema
+        self.encode = encode
     }
 
     public var name: String { "kafka(\(settings.topic))" }
@@ -159,12 +169,15 @@ public struct KafkaSink<Schema: KafkaRecordSerializationSchema>: StreamSinkDescr
 
     public func preflight(_ setup: PreflightSetup) -> [PreflightFinding] { KafkaSinkPreflight(settings, setup).findings() }
 
-    @inlinable
-    public func makeSink(_ setup: SinkSetup) throws -> AnyOperator { KafkaSinkOperator(settings: settings, schema: schema, uid: setup.uid) }
+    public func makeSink(_ setup: SinkSetup) throws -> AnyOperator {
+        KafkaSinkOperator(settings: settings, schema: schema, encode: encode, uid: setup.uid)
+    }
 }
 
 extension KafkaSink {
     /// A sink whose records have their value by a format.
+    @inlinable
+    @inline(__always)
     public init<Format: SerializationSchema>(_ bootstrap: String, topic: String, format: Format) where Schema == KafkaRowSchema<Format> {
         self.init(bootstrap, topic: topic, schema: KafkaRowSchema(format))
     }
@@ -229,6 +242,7 @@ extension StreamSinkDescriptor {
     ///   - topic: Must exist, or be made by the broker when it is asked for.
     ///   - format: How a row becomes a record's value.
     @inlinable
+    @inline(__always)
     public static func kafka<Format: SerializationSchema>(
         _ bootstrap: String, topic: String, format: Format
     ) -> KafkaSink<KafkaRowSchema<Format>> where Self == KafkaSink<KafkaRowSchema<Format>> {
@@ -237,6 +251,7 @@ extension StreamSinkDescriptor {
 
     /// Writes topics of Kafka with a schema of one's own; see ``KafkaSink``.
     @inlinable
+    @inline(__always)
     public static func kafka<Schema: KafkaRecordSerializationSchema>(
         _ bootstrap: String, topic: String, schema: Schema
     ) -> KafkaSink<Schema> where Self == KafkaSink<Schema> {

@@ -30,6 +30,8 @@ final class KafkaWriter {
             lost = context.counter("transactionsLost")
             age = context.counter("openTransactionAge")
             deadline = context.counter("transactionDeadline")
+            // States from the start: a number that is added to shows as a sum.
+            for gauge in [sendTime, age, deadline] { gauge.set(0) }
         }
     }
 
@@ -42,8 +44,11 @@ final class KafkaWriter {
     private var delivery: (any KafkaSinkDelivering)?
     private var producer: KafkaProducer?
     private var hasBegun = false
-    /// Since `begin`.
+    /// Handed over since `begin`.
     private var records: UInt64 = 0
+    // Used on the slot's thread alone, by calls that do not nest: checking that would cost two calls a record.
+    @exclusivity(unchecked) private var waiting = KafkaWaitingRecords()
+    @exclusivity(unchecked) private var writesEventTime: Bool
     private var fixedPartition: Int32?
     /// Rows were dropped since the task was cancelled: no checkpoint may be taken of what was written.
     private var isTruncated = false
@@ -52,6 +57,7 @@ final class KafkaWriter {
     init(settings: KafkaSinkSettings, uid: String) {
         declared = settings
         self.settings = settings
+        writesEventTime = settings.writesEventTime
         self.uid = uid
     }
 
@@ -129,48 +135,105 @@ final class KafkaWriter {
 
     // MARK: Records
 
-    /// Hands a record to the client, waiting for room if there is none.
+    /// Writes a record: it goes to the client with others, at the latest in ``finishBatch(records:)``.
     @usableFromInline
     func write(_ record: borrowing KafkaProducerRecord, timestamp: Int64) throws {
-        if isTruncated { return }
-        guard let producer = try writable() else { return }
-        let time = record.timestamp ?? (settings.writesEventTime && timestamp > 0 && timestamp != .max ? timestamp : 0)
-        let partition = record.partition ?? fixedPartition
+        let time = record.timestamp ?? (writesEventTime && timestamp > 0 && timestamp != .max ? timestamp : 0)
+        guard record.topic == nil, record.headers.isEmpty else { return try writeApart(record, time) }
+        if waiting.isFull { try handOver() }
+        record.key.withBytes { key in
+            record.value.withBytes { value in
+                waiting.append(
+                    key: record.hasKey || key.count > 0 ? key : nil, value: record.isTombstone ? nil : value, partition: record.partition,
+                    timestamp: time)
+            }
+        }
+    }
+
+    /// A record that needs more than key, value, partition and time.
+    private func writeApart(_ record: borrowing KafkaProducerRecord, _ time: Int64) throws {
+        try handOver()
+        guard !isTruncated, let producer = try writable() else { return }
         let topic = record.topic ?? settings.topic
+        let partition = record.partition ?? fixedPartition
         let headers = record.headers
         let isTombstone = record.isTombstone
         let hasKey = record.hasKey || record.key.count > 0
-        var bytes = 0
-        let outcome = record.key.withBytes { key in
-            record.value.withBytes { value in
-                bytes = (hasKey ? key.count : 0) + (isTombstone ? 0 : value.count)
-                return hand(
-                    over: producer, topic: topic, key: hasKey ? key : nil, value: isTombstone ? nil : value, partition: partition, timestamp: time,
-                    headers: headers)
+        let bytes = (hasKey ? record.key.count : 0) + (isTombstone ? 0 : record.value.count)
+        metrics?.bytes.add(bytes)
+        var deadline: Instant?
+        while true {
+            let outcome = record.key.withBytes { key in
+                record.value.withBytes { value in
+                    producer.produce(
+                        topic: topic, key: hasKey ? key : nil, value: isTombstone ? nil : value, partition: partition, timestamp: time,
+                        headers: headers)
+                }
             }
+            if try settle(outcome, producer, bytes: bytes, topic: topic, &deadline) { break }
         }
         records += 1
-        metrics?.bytes.add(bytes)
+    }
+
+    /// Hands what waits to the client, waiting for room if there is none.
+    private func handOver() throws {
+        guard waiting.count > 0 else { return }
+        defer { waiting.removeAll() }
+        guard !isTruncated, let producer = try writable() else { return }
+        metrics?.bytes.add(waiting.byteCount)
+        let topic = settings.topic
+        var next = 0
+        var deadline: Instant?
+        while next < waiting.count, !isTruncated {
+            let (taken, outcome) = producer.produce(waiting, from: next, topic: topic, partition: fixedPartition)
+            next += taken
+            records += UInt64(taken)
+            if taken > 0 { deadline = nil }
+            _ = try settle(outcome, producer, bytes: next < waiting.count ? waiting.byteCount(of: next) : 0, topic: topic, &deadline)
+        }
+    }
+
+    /// Deals with what became of a record.
+    ///
+    /// - Parameters:
+    ///   - bytes: Of its key and value.
+    ///   - deadline: Until when room is waited for; nil before the first wait.
+    /// - Returns: Whether that was all; false to try again.
+    /// - Throws: That the record was refused, or that there was no room in time.
+    private func settle(
+        _ outcome: KafkaProducer.Outcome, _ producer: KafkaProducer, bytes: Int, topic: String, _ deadline: inout Instant?
+    ) throws -> Bool {
         switch outcome {
-        case .queued: break
-        case .queueFull:  // The task was cancelled meanwhile.
+        case .queued: return true
+        case .refused(let reason): throw refused(producer, bytes: bytes, topic: topic, reason)
+        case .queueFull: break
+        }
+        guard let context, !context.isCanceled else {
             isTruncated = true
-        case .refused(let reason):
-            if let failed = deliveryFailure(producer) { throw failed }
-            throw JobFailure(
-                domain: .external, recovery: .restart,
-                message: "a record of \(bytes) bytes for the Kafka topic \"\(topic)\" was refused", cause: reason)
-        case .timedOut:
+            return true
+        }
+        let now = context.clock.now
+        if deadline == nil { metrics?.queueFull.add(1) }
+        let end = deadline ?? now.advanced(by: settings.flushTimeout)
+        deadline = end
+        guard now < end else {
             throw JobFailure(
                 domain: .external, recovery: .restart,
                 message: "the queue of \(producer.pending) records for the Kafka topic \"\(topic)\" at \(settings.bootstrap) was full for"
                     + " \(formatDuration(settings.flushTimeout))", cause: producer.events.explanation)
         }
+        producer.poll(waitMilliseconds: Self.roomMilliseconds)
+        guard producer.events.deliveriesFailed == 0 else {
+            throw refused(producer, bytes: bytes, topic: topic, "a record before it was not delivered")
+        }
+        return false
     }
 
-    private enum Handed {
-        case queued, queueFull, timedOut
-        case refused(String)
+    private func refused(_ producer: KafkaProducer, bytes: Int, topic: String, _ reason: String) -> JobFailure {
+        if let failed = deliveryFailure(producer) { return failed }
+        metrics?.errors.add(1)
+        return JobFailure(
+            domain: .external, recovery: .restart, message: "a record of \(bytes) bytes for the Kafka topic \"\(topic)\" was refused", cause: reason)
     }
 
     /// The producer, with a transaction begun; nil if the task was cancelled while none was ready.
@@ -200,32 +263,10 @@ final class KafkaWriter {
         }
     }
 
-    private func hand(
-        over producer: KafkaProducer, topic: String, key: UnsafeRawBufferPointer?, value: UnsafeRawBufferPointer?, partition: Int32?,
-        timestamp: Int64, headers: [KafkaProducerRecord.Header]
-    ) -> Handed {
-        var deadline: Instant?
-        while true {
-            switch producer.produce(topic: topic, key: key, value: value, partition: partition, timestamp: timestamp, headers: headers) {
-            case .queued: return .queued
-            case .refused(let reason): return .refused(reason)
-            case .queueFull: break
-            }
-            guard let context else { return .queueFull }
-            if context.isCanceled { return .queueFull }
-            let now = context.clock.now
-            if deadline == nil { metrics?.queueFull.add(1) }
-            let end = deadline ?? now.advanced(by: settings.flushTimeout)
-            deadline = end
-            guard now < end else { return .timedOut }
-            producer.poll(waitMilliseconds: Self.roomMilliseconds)
-            if producer.events.deliveriesFailed > 0 { return .refused("a record before it was not delivered") }
-        }
-    }
-
     /// After a batch.
     @usableFromInline
     func finishBatch(records: Int) throws {
+        try handOver()
         metrics?.records.add(records)
         guard let producer else { return }
         producer.poll()
@@ -281,8 +322,8 @@ final class KafkaWriter {
     private func updateMetrics() {
         guard let metrics, let context, let delivery else { return }
         if let producer { metrics.sendTime.set(producer.events.statistics.roundTripMicroseconds / 1_000) }
-        metrics.committed.set(delivery.transactionsCommitted)
-        metrics.lost.set(delivery.transactionsLost)
+        metrics.committed.add(delivery.transactionsCommitted - metrics.committed.value)
+        metrics.lost.add(delivery.transactionsLost - metrics.lost.value)
         let begun = delivery.oldestBegun
         metrics.age.set(begun.map { Int(max(0, context.processingTime() - $0)) } ?? 0)
         metrics.deadline.set(begun.map { Int($0 &+ settings.transactionTimeoutMilliseconds) } ?? 0)

@@ -90,21 +90,17 @@ package struct KafkaConsumerHandle: ~Copyable {
 
     /// Takes up to `max` messages that are there, without waiting for any. Those of the call before are freed.
     ///
-    /// - Returns: How many; they are lent by ``message(_:)`` until the next call.
-    package mutating func poll(max: Int) -> Int {
+    /// - Returns: What was taken, lent until the next call.
+    mutating func poll(max: Int) -> KafkaMessages {
         release()
         // Serves the call-backs of errors and commits, which have a queue of their own.
         client.serveEvents()
         held = Swift.max(0, weir_kafka_consume(queue, 0, messages, Swift.min(max, capacity)))
-        return held
+        return KafkaMessages(first: messages, count: held)
     }
 
-    /// A message of the last ``poll(max:)``, which may be an error instead.
-    @inline(__always)
-    func message(_ index: Int) -> UnsafePointer<rd_kafka_message_t> {
-        guard let message = messages[index] else { preconditionFailure("message \(index) of \(held) was never taken") }
-        return UnsafePointer(message)
-    }
+    /// Messages that were fetched and not polled.
+    var queued: Int { Int(rd_kafka_queue_length(queue)) }
 
     /// Frees the messages of the last ``poll(max:)``.
     package mutating func release() {
@@ -128,5 +124,17 @@ package struct KafkaConsumerHandle: ~Copyable {
         defer { rd_kafka_topic_partition_list_destroy(list) }
         let error = rd_kafka_commit(client.handle, list, 1)
         return error == RD_KAFKA_RESP_ERR_NO_ERROR ? nil : describe(error)
+    }
+}
+
+/// Messages that a consumer lends, each of which may be an error instead of a record.
+struct KafkaMessages {
+    fileprivate let first: UnsafeMutablePointer<UnsafeMutablePointer<rd_kafka_message_t>?>
+    let count: Int
+
+    @inline(__always)
+    subscript(index: Int) -> UnsafePointer<rd_kafka_message_t> {
+        guard let message = first[index] else { preconditionFailure("message \(index) of \(count) was never taken") }
+        return UnsafePointer(message)
     }
 }

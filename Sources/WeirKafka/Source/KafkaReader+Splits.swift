@@ -14,6 +14,7 @@ extension KafkaReader {
     func start(_ context: OperatorContext) throws {
         self.context = context
         settings = try settings.configured(by: context.settings, uid: uid)
+        prefetch = KafkaPrefetch(settings.properties)
         let log = KafkaLog(context)
         self.log = log
         metrics = KafkaSourceMetrics(context)

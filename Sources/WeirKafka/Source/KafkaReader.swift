@@ -69,6 +69,7 @@ final class KafkaReader {
     var metrics: KafkaSourceMetrics?
     var deadLetters: KafkaDeadLetters?
     var clock = KafkaSourceClock()
+    var prefetch: KafkaPrefetch
     var isSettled = false
     private var saysIdle = false
     private let hasIdleTimeout: Bool
@@ -78,7 +79,6 @@ final class KafkaReader {
     @usableFromInline let records: UnsafeMutablePointer<KafkaRecord>
     @usableFromInline var runs: [KafkaRun] = []
     private var recordCount = 0
-    private var recordBytes = 0
     /// Set while a record waits for its schema: the records stay, and are decoded again once it is opened.
     private var schemaGate: SchemaGate?
     /// Which split a topic's handle and a partition mean: names are compared once only.
@@ -98,6 +98,7 @@ final class KafkaReader {
     init<Row>(uid: String, settings: KafkaSourceSettings, watermarks strategy: WatermarkStrategy<Row>) {
         self.uid = uid
         self.settings = settings
+        prefetch = KafkaPrefetch(settings.properties)
         watermarks = SplitWatermarks(strategy)
         hasIdleTimeout = strategy.idleTimeout != nil
         alignment = strategy.alignment.map { KafkaAlignment(wanted: $0) }
@@ -122,44 +123,71 @@ final class KafkaReader {
         recordCount = 0
         try settleNotices()
         guard consumer != nil, try hasRoomForMore() else { return 0 }
-        let taken = consumer!.poll(max: max(1, min(budget, Self.batchMax)))
+        let messages = consumer!.poll(max: max(1, min(budget, Self.batchMax)))
         if commits.outstanding > 0 { takeCommits() }
-        recordBytes = 0
-        for index in 0..<taken {
-            let message = consumer!.message(index)
+        var bytes = 0
+        var index = 0
+        while index < messages.count {
+            let message = messages[index]
             guard message.pointee.err == RD_KAFKA_RESP_ERR_NO_ERROR else {
                 note(message)
+                index += 1
                 continue
             }
             let split = split(of: message)
-            guard split >= 0 else { continue }  // Fetched before the assignment changed.
+            if split >= 0, splits[split].phase == .reading {
+                index = takeRun(of: split, messages, from: index, &bytes)
+            } else {
+                index += 1  // Fetched before the assignment changed.
+            }
+        }
+        metrics?.bytesIn.add(bytes)
+        metrics?.recordsIn.add(recordCount)
+        keepFetching(bytes: bytes, records: recordCount)
+        return messages.count
+    }
+
+    /// Takes the records of the partition that the message at `start` is of, up to the first message that is none.
+    ///
+    /// - Returns: The index of that message.
+    private func takeRun(of split: Int, _ messages: KafkaMessages, from start: Int, _ bytes: inout Int) -> Int {
+        // In locals: each access to a property of a class costs a check.
+        let (topic, partition) = (messages[start].pointee.rkt, messages[start].pointee.partition)
+        let (next, stop) = (splits[split].position.next, splits[split].position.stop)
+        let (records, first) = (records, recordCount)
+        var count = first
+        var taken = 0
+        var tombstones = 0
+        var index = start
+        while index < messages.count {
+            let message = messages[index]
+            guard message.pointee.rkt == topic, message.pointee.partition == partition, message.pointee.err == RD_KAFKA_RESP_ERR_NO_ERROR else {
+                break
+            }
+            index += 1
             let offset = message.pointee.offset
-            guard splits[split].phase == .reading, offset >= splits[split].position.next else { continue }
-            guard offset < splits[split].position.stop else {
+            guard offset >= next else { continue }
+            guard offset < stop else {
                 notices.append(.end(split: split, offset: offset))
                 continue
             }
-            recordBytes += message.pointee.len + message.pointee.key_len
-            if message.pointee.payload == nil { metrics?.tombstones.add(1) }
-            append(message, split: split)
+            (records + count).initialize(to: KafkaRecord(message))
+            count += 1
+            taken += message.pointee.len + message.pointee.key_len
+            if message.pointee.payload == nil { tombstones += 1 }
         }
-        metrics?.bytesIn.add(recordBytes)
-        metrics?.recordsIn.add(recordCount)
-        return taken
-    }
-
-    @inline(__always)
-    private func append(_ message: UnsafePointer<rd_kafka_message_t>, split: Int) {
-        (records + recordCount).initialize(to: KafkaRecord(message))
+        bytes += taken
+        if tombstones > 0 { metrics?.tombstones.add(tombstones) }
+        guard count > first else { return index }
+        recordCount = count
         if let last = runs.last, last.split == split {
-            runs[runs.count - 1] = KafkaRun(split: split, range: last.range.lowerBound..<(recordCount + 1))
+            runs[runs.count - 1] = KafkaRun(split: split, range: last.range.lowerBound..<count)
         } else {
-            runs.append(KafkaRun(split: split, range: recordCount..<(recordCount + 1)))
+            runs.append(KafkaRun(split: split, range: first..<count))
         }
-        recordCount += 1
+        return index
     }
 
-    @inline(__always)
     private func split(of message: UnsafePointer<rd_kafka_message_t>) -> Int {
         let key = TopicKey(topic: message.pointee.rkt, partition: message.pointee.partition)
         if key == lastKey { return lastSplit }

@@ -23,18 +23,28 @@ public import WeirStreams
 public struct KafkaSource<Schema: KafkaDeserializationSchema>: StreamSourceDescriptor {
     public typealias Row = Schema.Row
 
-    @usableFromInline var settings: KafkaSourceSettings
-    @usableFromInline let schema: Schema
+    var settings: KafkaSourceSettings
+    /// Made where the schema is concrete: a method of an operator that is generic over it would run unspecialised.
+    let decode: KafkaDecode<Row>
 
     /// - Parameters:
     ///   - bootstrap: Addresses of brokers, `host:port,host:port`.
     ///   - schema: How a record becomes rows.
+    @inlinable
+    @inline(__always)
     public init(_ bootstrap: String, _ subscription: KafkaSubscription, schema: Schema) {
+        self.init(bootstrap, subscription) { source, batch in try source.decode(into: &batch, schema: schema) }
+    }
+
+    @usableFromInline
+    init(_ bootstrap: String, _ subscription: KafkaSubscription, decode: @escaping KafkaDecode<Row>) {
         settings = KafkaSourceSettings(properties: ["bootstrap.servers": bootstrap], subscription: subscription)
-        self.schema = schema
+        self.decode = decode
     }
 
     /// - Parameter format: How a record's value becomes rows.
+    @inlinable
+    @inline(__always)
     public init<Format: DeserializationSchema>(_ bootstrap: String, topics: [String], format: Format) where Schema == KafkaValues<Format> {
         self.init(bootstrap, .topics(topics), schema: KafkaValues(format))
     }
@@ -104,9 +114,8 @@ public struct KafkaSource<Schema: KafkaDeserializationSchema>: StreamSourceDescr
 
     public func preflight(_ setup: PreflightSetup) -> [PreflightFinding] { KafkaSourcePreflight.run(settings, setup) }
 
-    @inlinable
     public func makeSource(_ setup: SourceSetup<Row>) throws -> AnySource {
-        KafkaSourceOperator(setup: setup, settings: settings, schema: schema)
+        KafkaSourceOperator(setup: setup, settings: settings, decode: decode)
     }
 }
 
@@ -118,6 +127,7 @@ extension StreamSourceDescriptor {
     ///   - topics: At least one; each must exist when the job starts.
     ///   - format: How a record's value becomes rows.
     @inlinable
+    @inline(__always)
     public static func kafka<Format: DeserializationSchema>(
         _ bootstrap: String, topics: [String], format: Format
     ) -> KafkaSource<KafkaValues<Format>> where Self == KafkaSource<KafkaValues<Format>> {
@@ -126,6 +136,7 @@ extension StreamSourceDescriptor {
 
     /// Reads every topic of Kafka whose whole name a regular expression matches; see ``KafkaSource``.
     @inlinable
+    @inline(__always)
     public static func kafka<Format: DeserializationSchema>(
         _ bootstrap: String, topicPattern: String, format: Format
     ) -> KafkaSource<KafkaValues<Format>> where Self == KafkaSource<KafkaValues<Format>> {
@@ -134,6 +145,7 @@ extension StreamSourceDescriptor {
 
     /// Reads some partitions of Kafka, topic by topic; see ``KafkaSource``.
     @inlinable
+    @inline(__always)
     public static func kafka<Format: DeserializationSchema>(
         _ bootstrap: String, partitions: [String: [Int32]], format: Format
     ) -> KafkaSource<KafkaValues<Format>> where Self == KafkaSource<KafkaValues<Format>> {
@@ -142,6 +154,7 @@ extension StreamSourceDescriptor {
 
     /// Reads whole records of Kafka: keys, headers, times and places too; see ``KafkaSource``.
     @inlinable
+    @inline(__always)
     public static func kafka<Schema: KafkaDeserializationSchema>(
         _ bootstrap: String, _ subscription: KafkaSubscription, schema: Schema
     ) -> KafkaSource<Schema> where Self == KafkaSource<Schema> {

@@ -52,6 +52,8 @@ final class KafkaSourceMetrics {
         watermarkLag = context.counter("watermarkLag")
         idleTime = context.counter("sourceIdleTime")
         lastRecordAt = context.clock.now
+        // States from the start: a number that is added to shows as a sum.
+        for gauge in [pendingRecords, emitLag, watermarkLag, idleTime] { gauge.set(0) }
     }
 
     /// The numbers of another partition; nil where there are too many.
@@ -61,7 +63,7 @@ final class KafkaSourceMetrics {
         let prefix = "topic.\(partition.topic).partition.\(partition.partition)."
         let gauges = PartitionGauges(
             currentOffset: context.counter(prefix + "currentOffset"), committedOffset: context.counter(prefix + "committedOffset"))
-        gauges.committedOffset.set(-1)
+        for gauge in [gauges.currentOffset, gauges.committedOffset] { gauge.set(-1) }
         return gauges
     }
 

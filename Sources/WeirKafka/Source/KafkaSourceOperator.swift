@@ -3,57 +3,74 @@ public import WeirDataflow
 public import WeirFormats
 public import WeirStreams
 
-/// One subtask of a Kafka source. Generic and inlinable: the loop over the records is compiled in the job's module, with its schema.
+/// Makes the rows of the records that the source's reader took last, in as many batches as they need; the last stays with the caller.
 @usableFromInline
-final class KafkaSourceOperator<Schema: KafkaDeserializationSchema>: AnySource {
-    /// Rows that one record may give; more is a bad record.
-    @usableFromInline static var rowsPerRecordMax: Int { 1 << 20 }
+typealias KafkaDecode<Row: Sendable> = @Sendable (KafkaSourceOperator<Row>, _ batch: inout Batch<Row>) throws -> Void
 
+/// One subtask of a Kafka source.
+@usableFromInline
+final class KafkaSourceOperator<Row: Sendable>: AnySource {
     @usableFromInline let reader: KafkaReader
-    @usableFromInline let schema: Schema
-    @usableFromInline let output: Collector<Schema.Row>
-    @usableFromInline var stamper: SplitStamper<Schema.Row>
-    @usableFromInline let pool: BatchPool<Schema.Row>
+    @usableFromInline let output: Collector<Row>
+    @usableFromInline var stamper: SplitStamper<Row>
+    @usableFromInline let pool = BatchPool<Row>()
+    private let decode: KafkaDecode<Row>
     private var context: OperatorContext?
 
-    @usableFromInline
-    init(setup: SourceSetup<Schema.Row>, settings: KafkaSourceSettings, schema: Schema) {
+    init(setup: SourceSetup<Row>, settings: KafkaSourceSettings, decode: @escaping KafkaDecode<Row>) {
         reader = KafkaReader(uid: setup.uid, settings: settings, watermarks: setup.watermarks)
-        self.schema = schema
         output = setup.output
         stamper = SplitStamper(setup.watermarks)
-        pool = BatchPool()
+        self.decode = decode
     }
 
-    @usableFromInline
     override func open(_ context: OperatorContext) throws { self.context = context }
 
-    @usableFromInline
     override func restore(from state: RestoredState) throws { try reader.restore(from: state) }
 
-    @usableFromInline
     override func start() throws { if let context { try reader.start(context) } }
 
-    @inlinable
     override func poll(budget: Int) throws -> SourceStatus {
         try reader.prepare()
         let taken = try reader.take(budget)
         if taken > 0, !reader.runs.isEmpty {
             try reader.becomeActive()
             var batch = pool.take()
-            for run in reader.runs {
-                guard try emit(run, &batch) else { break }
-            }
+            try decode(self, &batch)
             try output.emit(batch)
         }
         return try reader.settle(taken: taken)
+    }
+
+    override func snapshot(into builder: SnapshotBuilder) throws { reader.snapshot(into: builder) }
+
+    override func checkpointCompleted(_ checkpoint: UInt64) throws { reader.checkpointCompleted(checkpoint) }
+
+    override func checkpointAborted(_ checkpoint: UInt64) throws { reader.checkpointAborted(checkpoint) }
+
+    override func close() { reader.close() }
+}
+
+/// The loop over the records. Inlined into the closure that is made where the schema is concrete: in the job's module.
+extension KafkaSourceOperator {
+    /// Rows that one record may give; more is a bad record.
+    static var rowsPerRecordMax: Int { 1 << 20 }
+
+    @inlinable
+    @inline(__always)
+    func decode<Schema: KafkaDeserializationSchema>(into batch: inout Batch<Row>, schema: Schema) throws where Schema.Row == Row {
+        for run in reader.runs {
+            guard try decode(run, into: &batch, schema: schema) else { break }
+        }
     }
 
     /// Makes the rows of a run.
     ///
     /// - Returns: Whether all of its records were handled; if not, they are given out again once their schema has come.
     @inlinable
-    func emit(_ run: KafkaRun, _ batch: inout Batch<Schema.Row>) throws -> Bool {
+    @inline(__always)
+    func decode<Schema: KafkaDeserializationSchema>(_ run: KafkaRun, into batch: inout Batch<Row>, schema: Schema) throws -> Bool
+    where Schema.Row == Row {
         var greatest = Int64.min
         // Rows from here on have no event time yet; those from `start` on are of the record at hand.
         var first = batch.count
@@ -90,7 +107,7 @@ final class KafkaSourceOperator<Schema: KafkaDeserializationSchema>: AnySource {
 
     /// Gives rows of a split their event times, and returns the greatest.
     @inlinable
-    func stampRows(of batch: Batch<Schema.Row>, from first: Int, to end: Int, split: Int) -> Int64 {
+    func stampRows(of batch: Batch<Row>, from first: Int, to end: Int, split: Int) -> Int64 {
         stamper.stamp(split: split, batch.rows + first, batch.timestamps + first, end - first)
     }
 
@@ -98,11 +115,11 @@ final class KafkaSourceOperator<Schema: KafkaDeserializationSchema>: AnySource {
     ///
     /// - Returns: The greatest event time of the rows of this run that were passed on.
     @usableFromInline @inline(never)
-    func makeRoom(in batch: inout Batch<Schema.Row>, first: inout Int, start: inout Int, split: Int) throws -> Int64 {
+    func makeRoom(in batch: inout Batch<Row>, first: inout Int, start: inout Int, split: Int) throws -> Int64 {
         let kept = batch.count - start
         guard kept < Self.rowsPerRecordMax else { throw TooManyRows(limit: Self.rowsPerRecordMax) }
         let full = batch
-        let next = start == 0 ? Batch<Schema.Row>(capacity: full.capacity * 2) : pool.take()
+        let next = start == 0 ? Batch<Row>(capacity: full.capacity * 2) : pool.take()
         next.rows.moveInitialize(from: full.rows + start, count: kept)
         next.timestamps.update(from: full.timestamps + start, count: kept)
         next.count = kept
@@ -114,29 +131,15 @@ final class KafkaSourceOperator<Schema: KafkaDeserializationSchema>: AnySource {
     }
 
     @inlinable
-    func truncate(_ batch: Batch<Schema.Row>, to count: Int) {
+    func truncate(_ batch: Batch<Row>, to count: Int) {
         guard batch.count > count else { return }
         (batch.rows + count).deinitialize(count: batch.count - count)
         batch.count = count
     }
-
-    @usableFromInline
-    override func snapshot(into builder: SnapshotBuilder) throws { reader.snapshot(into: builder) }
-
-    @usableFromInline
-    override func checkpointCompleted(_ checkpoint: UInt64) throws { reader.checkpointCompleted(checkpoint) }
-
-    @usableFromInline
-    override func checkpointAborted(_ checkpoint: UInt64) throws { reader.checkpointAborted(checkpoint) }
-
-    @usableFromInline
-    override func close() { reader.close() }
 }
 
 /// One record gave more rows than a record may.
-@usableFromInline
 struct TooManyRows: Error, CustomStringConvertible {
     let limit: Int
-    @usableFromInline init(limit: Int) { self.limit = limit }
-    @usableFromInline var description: String { "the record gives more than \(limit) rows" }
+    var description: String { "the record gives more than \(limit) rows" }
 }

@@ -76,7 +76,7 @@ let package = Package(
         // Floor 3
         module("WeirConfiguration", ["WeirBase", "WeirControl", "Yams"]),
         module("WeirTransport", ["WeirBase", "WeirWire", "CWeirSystem", logging, protobuf]),
-        module("WeirStorage", ["WeirBase", "WeirDigest"]),
+        module("WeirStorage", ["WeirBase", "WeirControl", "WeirDigest"]),
         module("WeirKafka", ["WeirBase", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirKafkaTransactions", "CRdKafka", logging]),
         module("WeirBroker", ["WeirBase", "WeirDigest", "WeirKafkaWire", "WeirTransport", "CWeirSystem", "COpenSSL", logging]),
         // A product of its own: whoever needs no registry does not load FoundationNetworking, and libcurl with it.
@@ -103,6 +103,11 @@ let package = Package(
                 argumentParser,
             ]),
         module("WeirBrokerCommand", ["WeirBase", "WeirBroker", logging, argumentParser]),
+        module(
+            "WeirKafkaCommand",
+            [
+                "WeirBase", "WeirControl", "WeirKafkaTransactions", "WeirKafkaWire", "WeirStorage", "WeirTransport", "WeirCLI", argumentParser,
+            ]),
         // Floor 5
         module(
             "Weir",
@@ -112,7 +117,7 @@ let package = Package(
             ]),
         program("jobmanager", ["WeirJobManager", argumentParser]),
         program("taskmanager", ["WeirBase", "WeirTaskManager", "WeirConfiguration", logging, argumentParser]),
-        program("weir-cli", ["WeirCLI", "WeirBrokerCommand", argumentParser]),
+        program("weir-cli", ["WeirCLI", "WeirBrokerCommand", "WeirKafkaCommand", argumentParser]),
         program("TelemetryAggregate", ["Weir"], path: "Sources/Examples/TelemetryAggregate"),
         program("WordCount", ["Weir"], path: "Sources/Examples/WordCount"),
         // Development
@@ -120,7 +125,7 @@ let package = Package(
         module("WeirTestKit", ["WeirBase", "WeirWire", "WeirCLI", "CRdKafka"]),
         program("weir-demo", ["WeirTestKit"]),
         program("weir-simulation", ["WeirBase", "WeirSimulation"]),
-        program("weir-testjob", ["Weir", "WeirTestKit"], path: "Sources/WeirTestJobs"),
+        program("weir-testjob", ["Weir", "WeirKafka", "WeirTestKit"], path: "Sources/WeirTestJobs"),
         program("weir-kafka-testjob", ["Weir"], path: "Sources/WeirKafkaTestJob"),
         program(
             "WeirBench",
@@ -158,9 +163,15 @@ let package = Package(
                 "WeirBroker",
                 "CRdKafka", logging,
             ]),
+        tests(
+            "WeirKafkaCommandTests",
+            [
+                "WeirBase", "WeirControl", "WeirDataflow", "WeirStorage", "WeirTransport", "WeirBroker", "WeirKafkaWire", "WeirKafkaTransactions",
+                "WeirWorker", "WeirCLI", "WeirKafkaCommand", "WeirTestKit", argumentParser,
+            ]),
         tests("WeirKafkaTransactionsTests", ["WeirBase", "WeirKafkaWire", "WeirKafkaTransactions"]),
         tests("WeirArchitectureTests", []),
-        tests("WeirJobManagerTests", ["WeirBase", "WeirControl", "WeirJobManager"]),
+        tests("WeirJobManagerTests", ["WeirBase", "WeirControl", "WeirStorage", "WeirJobManager"]),
         tests(
             "WeirWorkerTests",
             ["WeirBase", "WeirGraph", "WeirWire", "WeirDataflow", "WeirTransport", "WeirStorage", "WeirWorker", metrics]),

@@ -1,7 +1,7 @@
 import Testing
 import WeirBase
 import WeirControl
-import WeirJobManager
+import WeirStorage
 
 @Suite struct CheckpointMetadataTests {
     private func sample() -> CompletedCheckpoint {

@@ -50,6 +50,8 @@ let package = Package(
         // Floor 0
         .target(name: "CWeirHash"),
         .target(name: "CWeirScan"),
+        // With the headers of zlib, and without linking it: see its header.
+        .target(name: "CWeirCodec"),
         .target(name: "CWeirSystem"),
         .target(name: "CWeirProcess"),
         .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
@@ -78,7 +80,7 @@ let package = Package(
         module("WeirTransport", ["WeirBase", "WeirWire", "CWeirSystem", logging, protobuf]),
         module("WeirStorage", ["WeirBase", "WeirControl", "WeirDigest"]),
         module("WeirKafka", ["WeirBase", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirKafkaTransactions", "CRdKafka", logging]),
-        module("WeirBroker", ["WeirBase", "WeirDigest", "WeirKafkaWire", "WeirTransport", "CWeirSystem", "COpenSSL", logging]),
+        module("WeirBroker", ["WeirBase", "WeirDigest", "WeirKafkaWire", "WeirTransport", "CWeirSystem", "CWeirCodec", "COpenSSL", logging]),
         // A product of its own: whoever needs no registry does not load FoundationNetworking, and libcurl with it.
         module("WeirSchemaRegistry", ["WeirBase", "WeirFormats"]),
         module("WeirFiles", ["WeirBase", "WeirDataflow", "WeirStreams", "WeirFormats"]),

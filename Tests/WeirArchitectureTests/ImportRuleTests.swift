@@ -4,7 +4,7 @@ import Testing
 /// The floors of the architecture: imports go down only, and the pure modules import nothing that touches the world.
 @Suite struct ImportRuleTests {
     private static let floors: [String: Int] = [
-        "CWeirHash": 0, "CWeirScan": 0, "CWeirSystem": 0, "CWeirProcess": 0, "COpenSSL": 0, "CZlib": 0, "CRdKafka": 0, "WeirBase": 0,
+        "CWeirHash": 0, "CWeirScan": 0, "CWeirCodec": 0, "CWeirSystem": 0, "CWeirProcess": 0, "COpenSSL": 0, "CZlib": 0, "CRdKafka": 0, "WeirBase": 0,
         "WeirDigest": 0,
         "WeirGraph": 1, "WeirWire": 1, "WeirKafkaWire": 1,
         "WeirKafkaTransactions": 2, "WeirControl": 2, "WeirDataflow": 2, "WeirMacros": 2, "WeirFormats": 2, "WeirStreams": 2,

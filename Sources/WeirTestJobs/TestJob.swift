@@ -41,6 +41,7 @@ struct Totals: AggregateFunction {
     @Option(help: "Keys.") var devices = 100
     @Option(help: "What the rows follow from.") var seed: UInt64 = 1
     @Option(help: "Read the rows from the topic measurements of this broker instead.") var bootstrap: String?
+    @Option(help: "Keep partitions together in event time, to so many milliseconds.") var alignedTo: Int?
     @Option(help: "Write the windows to the topic windows of this broker instead, exactly once.") var windowsTo: String?
     @OptionGroup var misbehaviour: MisbehaviourOptions
 
@@ -69,7 +70,8 @@ struct Totals: AggregateFunction {
 
     private func measurements(in job: JobContext) throws -> DataStream<Measurement> {
         let disorder = Duration.milliseconds(SeededRows.disorderMilliseconds)
-        let watermarks = WatermarkStrategy<Measurement>.boundedOutOfOrderness(disorder, timestamp: \.timestamp)
+        var watermarks = WatermarkStrategy<Measurement>.boundedOutOfOrderness(disorder, timestamp: \.timestamp)
+        if let alignedTo { watermarks = watermarks.aligned(with: "measurements", within: .milliseconds(alignedTo)) }
         if let bootstrap {
             let topic = KafkaSource.kafka(bootstrap, topics: ["measurements"], format: .json(Measurement.self)).lookupTimeout(.seconds(2))
             return try job.source(topic.starting(at: .earliest), watermarks: watermarks, uid: "measurements")

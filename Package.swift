@@ -144,15 +144,16 @@ let package = Package(
         tests("WeirSimulationTests", ["WeirSimulation", "WeirTestKit"]),
         tests("WeirDataflowTests", ["WeirBase", "WeirGraph", "WeirDataflow"]),
         tests("WeirFormatsTests", ["WeirBase", "WeirFormats", "CWeirScan"]),
-        tests("WeirSchemaRegistryTests", ["WeirBase", "WeirFormats", "WeirSchemaRegistry"]),
+        tests("WeirSchemaRegistryTests", ["WeirBase", "WeirFormats", "WeirSchemaRegistry", "WeirTestKit"]),
         tests("WeirStreamsTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams"]),
         tests("WeirTransportTests", ["WeirBase", "WeirWire", "WeirTransport", logging, protobuf]),
         tests("WeirStorageTests", ["WeirBase", "WeirStorage"]),
         tests(
             "WeirKafkaTests",
             [
-                "WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirKafka", "WeirKafkaWire", "WeirBroker", "WeirTestKit",
-                "CRdKafka",
+                "WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirSchemaRegistry", "WeirKafka", "WeirKafkaWire",
+                "WeirBroker",
+                "WeirTestKit", "CRdKafka",
             ]),
         tests(
             "WeirBrokerTests",

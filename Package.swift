@@ -50,6 +50,8 @@ let package = Package(
         // Floor 0
         .target(name: "CWeirHash"),
         .target(name: "CWeirScan"),
+        // With the headers of zlib, and without linking it: see its header.
+        .target(name: "CWeirCodec"),
         .target(name: "CWeirSystem"),
         .target(name: "CWeirProcess"),
         .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
@@ -78,7 +80,7 @@ let package = Package(
         module("WeirTransport", ["WeirBase", "WeirWire", "CWeirSystem", logging, protobuf]),
         module("WeirStorage", ["WeirBase", "WeirDigest", "WeirControl", "WeirDataflow"]),
         module("WeirKafka", ["WeirBase", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirKafkaTransactions", "CRdKafka", logging]),
-        module("WeirBroker", ["WeirBase", "WeirDigest", "WeirKafkaWire", "WeirTransport", "CWeirSystem", "COpenSSL", logging]),
+        module("WeirBroker", ["WeirBase", "WeirDigest", "WeirKafkaWire", "WeirTransport", "CWeirSystem", "CWeirCodec", "COpenSSL", logging]),
         // A product of its own: whoever needs no registry does not load FoundationNetworking, and libcurl with it.
         module("WeirSchemaRegistry", ["WeirBase", "WeirFormats"]),
         module("WeirFiles", ["WeirBase", "WeirDataflow", "WeirStreams", "WeirFormats"]),
@@ -103,6 +105,11 @@ let package = Package(
                 "CWeirProcess", logging, protobuf, argumentParser,
             ]),
         module("WeirBrokerCommand", ["WeirBase", "WeirBroker", logging, argumentParser]),
+        module(
+            "WeirKafkaCommand",
+            [
+                "WeirBase", "WeirControl", "WeirKafkaTransactions", "WeirKafkaWire", "WeirStorage", "WeirTransport", "WeirCLI", argumentParser,
+            ]),
         // Floor 5
         module(
             "Weir",
@@ -112,7 +119,7 @@ let package = Package(
             ]),
         program("jobmanager", ["WeirJobManager", argumentParser]),
         program("taskmanager", ["WeirBase", "WeirTaskManager", "WeirConfiguration", logging, argumentParser]),
-        program("weir-cli", ["WeirCLI", "WeirBrokerCommand", argumentParser]),
+        program("weir-cli", ["WeirCLI", "WeirBrokerCommand", "WeirKafkaCommand", argumentParser]),
         program("TelemetryAggregate", ["Weir"], path: "Sources/Examples/TelemetryAggregate"),
         program("WordCount", ["Weir"], path: "Sources/Examples/WordCount"),
         // Development
@@ -120,7 +127,7 @@ let package = Package(
         module("WeirTestKit", ["WeirBase", "WeirWire", "WeirStorage", "WeirCLI", "CRdKafka"]),
         program("weir-demo", ["WeirTestKit"]),
         program("weir-simulation", ["WeirBase", "WeirSimulation"]),
-        program("weir-testjob", ["Weir", "WeirTestKit"], path: "Sources/WeirTestJobs"),
+        program("weir-testjob", ["Weir", "WeirKafka", "WeirTestKit"], path: "Sources/WeirTestJobs"),
         program("weir-kafka-testjob", ["Weir"], path: "Sources/WeirKafkaTestJob"),
         program(
             "WeirBench",
@@ -137,15 +144,16 @@ let package = Package(
         tests("WeirSimulationTests", ["WeirSimulation", "WeirTestKit"]),
         tests("WeirDataflowTests", ["WeirBase", "WeirGraph", "WeirDataflow"]),
         tests("WeirFormatsTests", ["WeirBase", "WeirFormats", "CWeirScan"]),
-        tests("WeirSchemaRegistryTests", ["WeirBase", "WeirFormats", "WeirSchemaRegistry"]),
+        tests("WeirSchemaRegistryTests", ["WeirBase", "WeirFormats", "WeirSchemaRegistry", "WeirTestKit"]),
         tests("WeirStreamsTests", ["WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams"]),
         tests("WeirTransportTests", ["WeirBase", "WeirWire", "WeirTransport", logging, protobuf]),
         tests("WeirStorageTests", ["WeirBase", "WeirStorage", "WeirControl", "WeirDataflow"]),
         tests(
             "WeirKafkaTests",
             [
-                "WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirKafka", "WeirKafkaWire", "WeirBroker", "WeirTestKit",
-                "CRdKafka",
+                "WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirSchemaRegistry", "WeirKafka", "WeirKafkaWire",
+                "WeirBroker",
+                "WeirTestKit", "CRdKafka",
             ]),
         tests(
             "WeirBrokerTests",
@@ -157,6 +165,12 @@ let package = Package(
                 "WeirBase", "WeirGraph", "WeirDataflow", "WeirStreams", "WeirFormats", "WeirKafkaWire", "WeirKafkaTransactions", "WeirKafka",
                 "WeirBroker",
                 "CRdKafka", logging,
+            ]),
+        tests(
+            "WeirKafkaCommandTests",
+            [
+                "WeirBase", "WeirControl", "WeirDataflow", "WeirStorage", "WeirTransport", "WeirBroker", "WeirKafkaWire", "WeirKafkaTransactions",
+                "WeirWorker", "WeirCLI", "WeirKafkaCommand", "WeirTestKit", argumentParser,
             ]),
         tests("WeirKafkaTransactionsTests", ["WeirBase", "WeirKafkaWire", "WeirKafkaTransactions"]),
         tests("WeirArchitectureTests", []),

@@ -12,7 +12,9 @@ extension String {
     @inlinable @inline(__always)
     public init(shortASCII head: UInt64, _ tail: UInt64, count: Int) {
         #if _endian(little) && (arch(x86_64) || arch(arm64))
-            self = unsafeBitCast((head, tail | (0xE0 | UInt64(truncatingIfNeeded: count)) &<< 56), to: String.self)
+            var words = (head, tail | (0xE0 | UInt64(truncatingIfNeeded: count)) &<< 56)
+            // Moved out of the words: the result of unsafeBitCast would be retained, which a short string does not need.
+            self = withUnsafeMutablePointer(to: &words) { UnsafeMutableRawPointer($0).assumingMemoryBound(to: String.self).move() }
         #else
             var bytes = (head.littleEndian, tail.littleEndian)
             self = withUnsafeBytes(of: &bytes) { String(decoding: $0.prefix(count), as: UTF8.self) }

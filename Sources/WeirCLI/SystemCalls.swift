@@ -4,7 +4,7 @@ internal import Glibc
 func errnoText(_ code: Int32 = errno) -> String { String(cString: strerror(code)) }
 
 /// Writes all of a text to a descriptor; errors are dropped, as there is nobody left to tell.
-func writeText(_ text: String, to descriptor: Int32) {
+package func writeText(_ text: String, to descriptor: Int32) {
     var text = text
     text.withUTF8 { bytes in
         var done = 0
@@ -18,7 +18,7 @@ func writeText(_ text: String, to descriptor: Int32) {
 }
 
 /// Milliseconds since 1970.
-func wallClockMilliseconds() -> Int64 {
+package func wallClockMilliseconds() -> Int64 {
     var now = timespec()
     clock_gettime(CLOCK_REALTIME, &now)
     return Int64(now.tv_sec) * 1_000 + Int64(now.tv_nsec) / 1_000_000

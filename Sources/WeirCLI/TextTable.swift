@@ -36,7 +36,7 @@ package struct TextTable {
 }
 
 /// The text with every run of control characters replaced by one blank.
-func oneLine(_ text: String) -> String {
+package func oneLine(_ text: String) -> String {
     var result = ""
     var gap = false
     for scalar in text.unicodeScalars {

@@ -72,13 +72,13 @@ struct ClusterOptions: ParsableArguments {
 }
 
 /// A mistake of the command line: said, then exit code 64.
-func usage(_ message: String) -> ExitCode {
+package func usage(_ message: String) -> ExitCode {
     writeText("error: \(message)\n", to: 2)
     return .validationFailure
 }
 
 /// Runs a command's body; a failure is said on stderr and becomes exit code 1.
-func reportingFailure<R>(_ body: () throws -> R) throws -> R {
+package func reportingFailure<R>(_ body: () throws -> R) throws -> R {
     do {
         return try body()
     } catch let failure as CommandFailure {
@@ -87,7 +87,7 @@ func reportingFailure<R>(_ body: () throws -> R) throws -> R {
     }
 }
 
-func printOut(_ text: String) { writeText(text + "\n", to: 1) }
+package func printOut(_ text: String) { writeText(text + "\n", to: 1) }
 
 func processEnvironment() -> [String: String] {
     var result: [String: String] = [:]

@@ -1,3 +1,5 @@
+internal import Dispatch
+internal import Synchronization
 public import WeirBase
 public import WeirDataflow
 public import WeirFormats
@@ -111,9 +113,11 @@ extension StreamSinkDescriptor {
 typealias LinesWrite<Row: Sendable> = @Sendable (Batch<Row>, _ buffer: inout ByteWriter) throws -> Void
 
 /// One subtask of a sink of lines.
+///
+/// The format is prepared on a thread of its own, as it may ask a registry; until then the sink takes no rows.
 final class LinesSinkOperator<Row: Sendable>: AnyOperator {
     private let files: PartFiles
-    private let prepare: @Sendable () throws -> Void
+    private let preparation: LinesPreparation
     private let writeRows: LinesWrite<Row>
     private var buffer: ByteWriter
     private let bufferBytes: Int
@@ -121,7 +125,7 @@ final class LinesSinkOperator<Row: Sendable>: AnyOperator {
 
     init(settings: LinesSinkSettings, prepare: @escaping @Sendable () throws -> Void, write: @escaping LinesWrite<Row>) {
         files = PartFiles(settings: settings)
-        self.prepare = prepare
+        preparation = LinesPreparation(prepare)
         writeRows = write
         bufferBytes = settings.bufferBytes.bytes
         buffer = ByteWriter(capacity: min(bufferBytes, 64 * 1_024))
@@ -133,9 +137,11 @@ final class LinesSinkOperator<Row: Sendable>: AnyOperator {
 
     override func start() throws {
         guard let context else { return }
-        try prepare()
         try files.open(context)
+        preparation.start(waker: context.waker)
     }
+
+    override func isReady() throws -> Bool { try preparation.isDone() }
 
     override func process(_ batch: AnyBatch, input: Int) throws {
         let typed = unsafeDowncast(batch, to: Batch<Row>.self)
@@ -162,4 +168,42 @@ final class LinesSinkOperator<Row: Sendable>: AnyOperator {
     override func checkpointCompleted(_ checkpoint: UInt64) throws { try files.checkpointCompleted(checkpoint) }
 
     override func close() { files.close() }
+}
+
+/// Prepares a format once, away from the slot's thread.
+private final class LinesPreparation: Sendable {
+    private enum State {
+        case running
+        case done
+        case failed(JobFailure)
+    }
+
+    private let prepare: @Sendable () throws -> Void
+    private let state = Mutex(State.running)
+
+    init(_ prepare: @escaping @Sendable () throws -> Void) { self.prepare = prepare }
+
+    func start(waker: any Waker) {
+        DispatchQueue.global().async { [self] in
+            do {
+                try prepare()
+                state.withLock { $0 = .done }
+            } catch {
+                let failure =
+                    error as? JobFailure
+                    ?? JobFailure(domain: .user, recovery: .restart, message: "the format of a sink of lines is not ready", cause: "\(error)")
+                state.withLock { $0 = .failed(failure) }
+            }
+            waker.wake()
+        }
+    }
+
+    /// - Throws: Why it cannot be.
+    func isDone() throws -> Bool {
+        switch state.withLock({ $0 }) {
+        case .running: false
+        case .done: true
+        case .failed(let failure): throw failure
+        }
+    }
 }

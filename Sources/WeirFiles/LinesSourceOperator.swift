@@ -1,4 +1,5 @@
 import Glibc
+import Synchronization
 import WeirBase
 public import WeirDataflow
 public import WeirFormats
@@ -19,6 +20,8 @@ final class LinesReader {
     /// The block whose lines are being handled, and how far they were.
     private(set) var block: LineBlock?
     @usableFromInline var cursor = 0
+    /// Closed while the schema of the line at ``cursor`` is being fetched.
+    private var schemaGate: SchemaGate?
 
     init(settings: LinesSourceSettings, watermarks: SplitWatermarks) {
         self.settings = settings
@@ -65,6 +68,26 @@ final class LinesReader {
     func close() {
         reader?.stop()
         reader = nil
+    }
+
+    /// The line at ``cursor`` cannot be read before its schema comes.
+    @usableFromInline
+    func wait(for pending: SchemaPending) {
+        let gate = SchemaGate()
+        schemaGate = gate
+        let waker = context?.waker
+        pending.whenReady {
+            gate.isOpen.store(true, ordering: .releasing)
+            waker?.wake()
+        }
+    }
+
+    /// Whether a schema is being waited for; the waker is called when it has come.
+    func isWaitingForSchema() -> Bool {
+        guard let gate = schemaGate else { return false }
+        guard gate.isOpen.load(ordering: .acquiring) else { return true }
+        schemaGate = nil
+        return false
     }
 
     /// Makes ``block`` one with lines left.
@@ -126,6 +149,11 @@ final class LinesReader {
     }
 }
 
+/// Open once a schema has come, or it is known why it does not.
+final class SchemaGate: Sendable {
+    let isOpen = Atomic<Bool>(false)
+}
+
 /// Reads lines of the block from the reader's cursor on into the batch, at most `limit` rows.
 @usableFromInline
 typealias LinesFill<Row: Sendable> = @Sendable (LinesReader, _ block: LineBlock, _ batch: Batch<Row>, _ limit: Int) throws -> Void
@@ -146,6 +174,9 @@ extension LinesReader {
             if !(skipsEmptyLines && line.isEmpty) {
                 do {
                     batch.append(try format.decode(line), timestamp: AnyBatch.noTimestamp)
+                } catch let pending as SchemaPending {
+                    cursor = start
+                    return wait(for: pending)
                 } catch {
                     try badLine(line, at: start, in: block, error)
                 }
@@ -181,6 +212,7 @@ final class LinesSourceOperator<Row: Sendable>: AnySource {
     override func poll(budget: Int) throws -> SourceStatus {
         var remaining = max(1, budget)
         while remaining > 0 {
+            if reader.isWaitingForSchema() { return .idle(wakeAfter: nil) }
             if let status = try reader.advance() { return status }
             guard let block = reader.block else { return .more }
             let batch = pool.take()

@@ -136,8 +136,9 @@ extension JSONReader {
     mutating func readUsualField(_ lookUp: (JSONKey) -> Int) -> Int {
         var window = JSONWindow(at: cursor, start: start, end: end)
         var name = cursor - window.base
+        // Those from the name's opening one on.
+        var quotes = window.quotes & (~0 &<< UInt64(truncatingIfNeeded: name))
         while true {
-            let quotes = window.quotes & (~0 &<< UInt64(truncatingIfNeeded: name))
             let closing = quotes & (quotes &- 1)
             let close = closing.trailingZeroBitCount
             let value = close &+ 2
@@ -150,13 +151,21 @@ extension JSONReader {
                     skipSpace()
                     return field
                 }
+                // The next member's name tells where the value must end: that is quicker than to look for its end.
+                var others = closing & (closing &- 1)
+                let isString = (window.base + value).load(as: UInt8.self) == UInt8(ascii: "\"")
+                let last = others & (others &- 1)
+                if isString { others = last & (last &- 1) }
+                let next = others.trailingZeroBitCount
+                if next < window.limit {
+                    guard window.isComma(next &- 1) else { break }
+                    guard isString ? last.trailingZeroBitCount &+ 2 == next : window.isScalar(from: value, to: next &- 1) else { break }
+                    quotes = others
+                    name = next
+                    continue
+                }
                 let behind = window.valueEnd(value, quotes: closing & (closing &- 1))
-                if behind < window.limit {
-                    if window.isMemberNext(behind) {
-                        name = behind &+ 1
-                        continue
-                    }
-                    guard (window.base + behind).load(as: UInt8.self) == UInt8(ascii: "}") else { break }
+                if behind < window.limit, (window.base + behind).load(as: UInt8.self) == UInt8(ascii: "}") {
                     cursor = window.base + behind
                     leave()
                     return -2
@@ -168,6 +177,7 @@ extension JSONReader {
             guard moved.base != window.base else { break }
             window = moved
             name = place - window.base
+            quotes = window.quotes & (~0 &<< UInt64(truncatingIfNeeded: name))
         }
         cursor = window.base + name
         return -1

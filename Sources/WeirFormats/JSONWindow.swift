@@ -48,7 +48,8 @@ struct JSONWindow {
     /// - Parameters:
     ///   - value: Less than ``limit``.
     ///   - quotes: The quotes from `value` on.
-    @inlinable @inline(__always)
+    // Needed once a window: not inlined, for the reason given above.
+    @usableFromInline @inline(never)
     func valueEnd(_ value: Int, quotes: UInt64) -> Int {
         let first = (base + value).load(as: UInt8.self)
         if first == UInt8(ascii: "\"") { return (quotes & (quotes &- 1)).trailingZeroBitCount &+ 1 }
@@ -75,9 +76,27 @@ struct JSONWindow {
         return four == 0x736C_6166 && place.load(fromByteOffset: 4, as: UInt8.self) == UInt8(ascii: "e") ? value &+ 5 : 64
     }
 
-    /// Whether the member whose value ends at `place`, less than ``limit``, is followed by another without whitespace.
+    /// Whether the number or word at `value` ends right before `stop`, and is one without exponent.
+    ///
+    /// - Parameters:
+    ///   - value: Where a value begins that is no string.
+    ///   - stop: In `value...62`; what lies before it is known.
     @inlinable @inline(__always)
-    func isMemberNext(_ place: Int) -> Bool {
-        place < 63 && (base + place).load(as: UInt8.self) == UInt8(ascii: ",") && quotes &>> UInt64(truncatingIfNeeded: place) & 2 != 0
+    func isScalar(from value: Int, to stop: Int) -> Bool {
+        let isNegative = (base + value).load(as: UInt8.self) == UInt8(ascii: "-")
+        let begin = isNegative ? value &+ 1 : value
+        // Less than 64; zero where nothing is there.
+        let span = stop &- begin
+        let others = (~digits &>> UInt64(truncatingIfNeeded: begin)) & ((1 &<< UInt64(truncatingIfNeeded: span)) &- 1)
+        let startsWithZero = (base + begin).load(as: UInt8.self) == UInt8(ascii: "0")
+        if others == 0 { return span == 1 || (span > 1 && !startsWithZero) }
+        let dot = others.trailingZeroBitCount
+        if (base + begin).load(fromByteOffset: dot, as: UInt8.self) == UInt8(ascii: ".") {
+            return others & (others &- 1) == 0 && dot > 0 && dot &+ 1 < span && (dot == 1 || !startsWithZero)
+        }
+        return wordEnd(value) == stop
     }
+
+    @inlinable @inline(__always)
+    func isComma(_ place: Int) -> Bool { (base + place).load(as: UInt8.self) == UInt8(ascii: ",") }
 }

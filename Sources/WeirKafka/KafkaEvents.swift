@@ -160,7 +160,7 @@ func makeClient(
             guard let opaque, let message, message.pointee.err != RD_KAFKA_RESP_ERR_NO_ERROR else { return }
             let topic = message.pointee.rkt.map { String(cString: rd_kafka_topic_name($0)) } ?? "?"
             KafkaEvents.of(opaque).deliveryFailed(
-                .init(topic: topic, partition: message.pointee.partition, reason: describe(message.pointee.err)))
+                .init(topic: topic, partition: message.pointee.partition, reason: describeDelivery(message.pointee.err)))
         }
     }
     guard let client = rd_kafka_new(type, configuration, &text, text.count) else {
@@ -169,6 +169,19 @@ func makeClient(
             domain: .configuration, recovery: .fail, message: "no Kafka client can be made for \(purpose)", cause: string(text))
     }
     return client
+}
+
+/// Why a record was not written, and what to do where somebody can do something.
+private func describeDelivery(_ error: rd_kafka_resp_err_t) -> String {
+    let advice =
+        switch error {
+        case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE: ": write smaller records, or raise the topic's max.message.bytes"
+        case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED: ": allow the sink's user to write the topic"
+        case RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED: ": allow the sink's user to write the transactional ids with the sink's prefix"
+        case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED: ": allow the sink's user to write idempotently, or leave enable.idempotence out"
+        default: ""
+        }
+    return describe(error) + advice
 }
 
 /// librdkafka's sentence for an error code.

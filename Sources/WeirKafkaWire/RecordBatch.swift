@@ -184,8 +184,15 @@ package enum RecordBatch {
         _ header: RecordBatchHeader, in bytes: KafkaBytes, at offset: Int = 0, _ body: (BatchRecord, _ offset: Int64) throws(DecodingFailure) -> Void
     ) throws(DecodingFailure) {
         guard header.codec == 0 else { throw DecodingFailure("the batch is compressed with codec \(header.codec)", offset: offset) }
-        var reader = MessageReader(
-            bytes.slice(from: offset + RecordBatchHeader.bytes, count: header.totalBytes - RecordBatchHeader.bytes))
+        try forEachRecord(
+            header, records: bytes.slice(from: offset + RecordBatchHeader.bytes, count: header.totalBytes - RecordBatchHeader.bytes), body)
+    }
+
+    /// The same with the batch's records apart from it: of a compressed batch, decompressed.
+    package static func forEachRecord(
+        _ header: RecordBatchHeader, records: KafkaBytes, _ body: (BatchRecord, _ offset: Int64) throws(DecodingFailure) -> Void
+    ) throws(DecodingFailure) {
+        var reader = MessageReader(records)
         for _ in 0..<header.recordCount {
             let (record, delta) = try BatchRecord.decode(&reader, header)
             try body(record, header.baseOffset + delta)

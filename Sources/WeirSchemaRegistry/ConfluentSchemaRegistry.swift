@@ -13,7 +13,7 @@ public import WeirFormats
 /// answer is asked again, with pauses; records wait meanwhile, and back pressure with them. After ``Options/timeout`` the job fails and
 /// restarts by its strategy. An id that the registry does not have makes a record a bad one, to which the source's policy applies.
 public final class ConfluentSchemaRegistry: SchemaRegistry {
-    public struct Options: Sendable {
+    public struct Options: Sendable, CustomStringConvertible, CustomReflectable {
         /// How long one request may take.
         public var requestTimeout = Duration.seconds(5)
         /// How long the registry may not answer before the job fails.
@@ -27,6 +27,14 @@ public final class ConfluentSchemaRegistry: SchemaRegistry {
         public var bearerToken: String?
 
         public init() {}
+
+        /// Without secrets.
+        public var description: String {
+            let authentication = user.map { "user \($0), password *****" } ?? (bearerToken == nil ? "none" : "token *****")
+            return "request timeout \(requestTimeout), timeout \(timeout), registers schemas \(registersSchemas), authentication \(authentication)"
+        }
+
+        public var customMirror: Mirror { Mirror(self, children: ["options": description]) }
     }
 
     private struct State {
@@ -39,7 +47,8 @@ public final class ConfluentSchemaRegistry: SchemaRegistry {
     private let queue = DispatchQueue(label: "weir.schema-registry")
     private let state: Mutex<State>
 
-    /// - Parameter addresses: `http://host:port`, or several of them behind each other with commas, which are tried in turn.
+    /// - Parameter addresses: `http://host:port`, or several of them behind each other with commas, which are tried in turn. With `https` the
+    ///   certificate authorities of the system count: one's own must be among them.
     /// - Throws: Every problem of the addresses and options.
     public convenience init(_ addresses: String, options: Options = Options()) throws(ConfigurationError) {
         try self.init(addresses, options: options, limits: SchemaLookup.Limits())
@@ -111,41 +120,94 @@ public final class ConfluentSchemaRegistry: SchemaRegistry {
     }
 
     private func request(_ id: UInt32) {
+        let what = "schema \(id) of the registry at \(http.place)"
         http.send(.init(method: "GET", path: "/schemas/ids/\(id)", body: nil)) { [weak self] reply in
             guard let self else { return }
-            step { lookup in ((), lookup.finish(id, self.outcome(of: reply, id: id), now: Self.now())) }
+            switch fetched(reply, what, absence: "a record of schema \(id), which the registry at \(http.place) does not have") {
+            case .failure(let ended): finish(id, ended.outcome)
+            case .success(let schema): follow(SchemaReferences(schema.references), of: schema.text, id, what)
+            }
         }
     }
 
-    private func outcome(of reply: RegistryHTTP.Reply, id: UInt32) -> SchemaLookup.Outcome {
-        let what = "schema \(id) of the registry at \(http.place)"
-        func absent(_ message: String) -> SchemaLookup.Outcome { .absent(FormatFailure("Avro", .unknownSchema, message, offset: 1)) }
-        switch reply {
-        case .unreachable(let reason):
-            return .failed(failure("cannot fetch \(what)", reason, recovery: .restart))
-        case .answered(let status, let body):
-            let (code, message) = RegistryHTTP.problem(in: body)
-            switch status {
-            case 200:
-                guard let tree = try? JSONTree(parsing: String(decoding: body, as: UTF8.self)), let text = tree["schema"]?.stringValue else {
-                    return .failed(failure("cannot fetch \(what)", "the answer is none of a schema registry", recovery: .restart))
-                }
-                let type = tree["schemaType"]?.stringValue ?? "AVRO"
-                guard type == "AVRO" else { return absent("\(what) is of the type \(type), and no Avro") }
-                guard tree["references"]?.arrayValue?.isEmpty ?? true else {
-                    return absent("\(what) refers to other subjects, which Weir cannot follow: register it as one schema")
-                }
-                do throws(AvroSchemaFailure) { return .schema(try AvroSchema(parsing: text)) } catch {
-                    return absent("\(what) is none: \(error.message)")
-                }
-            // The registry says so; a proxy that finds no such page does not have the code.
-            case 404 where code == 40_403: return absent("a record of schema \(id), which the registry at \(http.place) does not have")
-            case 401, 403:
-                return .refused(
-                    failure(
-                        "the registry at \(http.place) does not permit to read \(what)", message, recovery: .fail, advice: "check user and password"))
-            default: return .failed(failure("cannot fetch \(what)", "HTTP status \(status): \(message)", recovery: .restart))
+    private func finish(_ id: UInt32, _ outcome: SchemaLookup.Outcome) {
+        step { lookup in ((), lookup.finish(id, outcome, now: Self.now())) }
+    }
+
+    /// Fetches what a schema refers to, one after the other, and then parses all of it.
+    private func follow(_ references: SchemaReferences, of text: String, _ id: UInt32, _ what: String) {
+        var references = references
+        let next: SchemaReferences.Reference?
+        do { next = try references.next() } catch {
+            return finish(id, Self.absent("\(what) refers to more than \(SchemaReferences.countMax) others"))
+        }
+        guard let next else {
+            do throws(AvroSchemaFailure) {
+                return finish(id, .schema(try AvroSchema(parsing: text, references: references.texts)))
+            } catch {
+                return finish(id, Self.absent("\(what) is none: \(error.message)"))
             }
+        }
+        let name = "version \(next.version) of subject \(next.subject)"
+        let path = "/subjects/\(RegistryHTTP.escaped(next.subject))/versions/\(next.version)"
+        let fetched = references
+        http.send(.init(method: "GET", path: path, body: nil)) { [weak self] reply in
+            guard let self else { return }
+            switch self.fetched(reply, "\(name), which \(what) refers to", absence: "\(what) refers to \(name), which is not there") {
+            case .failure(let ended): finish(id, ended.outcome)
+            case .success(let schema):
+                var references = fetched
+                references.take(schema.text, schema.references)
+                follow(references, of: text, id, what)
+            }
+        }
+    }
+
+    /// What a question for a schema ended with, where not with a schema.
+    private struct Ended: Error {
+        var outcome: SchemaLookup.Outcome
+        init(_ outcome: SchemaLookup.Outcome) { self.outcome = outcome }
+    }
+
+    private static func absent(_ message: String) -> SchemaLookup.Outcome { .absent(FormatFailure("Avro", .unknownSchema, message, offset: 1)) }
+
+    /// Reads the answer to a question for a schema.
+    ///
+    /// - Parameter absence: What to say of a record whose schema is not there.
+    private func fetched(
+        _ reply: RegistryHTTP.Reply, _ what: String, absence: String
+    ) -> Result<(text: String, references: [SchemaReferences.Reference]), Ended> {
+        func failed(_ cause: String) -> Ended { Ended(.failed(failure("cannot fetch \(what)", cause, recovery: .restart))) }
+        guard case .answered(let status, let body) = reply else {
+            if case .unreachable(let reason) = reply { return .failure(failed(reason)) }
+            return .failure(failed("no answer"))
+        }
+        let (code, message) = RegistryHTTP.problem(in: body)
+        switch status {
+        case 200:
+            guard let tree = try? JSONTree(parsing: String(decoding: body, as: UTF8.self)), let text = tree["schema"]?.stringValue else {
+                return .failure(failed("the answer is none of a schema registry"))
+            }
+            let type = tree["schemaType"]?.stringValue ?? "AVRO"
+            guard type == "AVRO" else { return .failure(Ended(Self.absent("\(what) is of the type \(type), and no Avro"))) }
+            var references: [SchemaReferences.Reference] = []
+            for reference in tree["references"]?.arrayValue ?? [] {
+                guard let subject = reference["subject"]?.stringValue, let version = reference["version"]?.integerValue else {
+                    return .failure(failed("the answer is none of a schema registry"))
+                }
+                references.append(.init(subject: subject, version: version))
+            }
+            return .success((text, references))
+        // The registry says so (schema, subject, version not found); a proxy that finds no such page does not have the code.
+        case 404 where [40_401, 40_402, 40_403].contains(code): return .failure(Ended(Self.absent(absence)))
+        case 401, 403:
+            return .failure(
+                Ended(
+                    .refused(
+                        failure(
+                            "the registry at \(http.place) does not permit to read \(what)", message, recovery: .fail,
+                            advice: "check user and password"))))
+        default: return .failure(failed("HTTP status \(status): \(message)"))
         }
     }
 

@@ -139,11 +139,20 @@ private final class ReplyCollector: NSObject, URLSessionDataDelegate, Sendable {
         if entry.isTooLarge {
             entry.completion(.unreachable("an answer of more than \(RegistryHTTP.answerBytesMax) bytes"))
         } else if let error {
-            entry.completion(.unreachable(error.localizedDescription))
+            entry.completion(.unreachable(Self.words(error)))
         } else if let status {
             entry.completion(.answered(status: status, body: entry.body))
         } else {
             entry.completion(.unreachable("no answer"))
         }
+    }
+
+    /// Foundation on Linux trusts the authorities of the system, and cannot be given others.
+    private static func words(_ error: any Error) -> String {
+        // The code of the error is of no kind: the words are those of libcurl and OpenSSL.
+        guard error.localizedDescription.contains("certificate") else { return error.localizedDescription }
+        return error.localizedDescription
+            + "; an authority of one's own is trusted once it is among the system's (on Debian: /usr/local/share/ca-certificates, then"
+            + " update-ca-certificates)"
     }
 }

@@ -8,6 +8,8 @@ struct MisbehaviourOptions: ParsableArguments {
     @Option(help: "How long, in microseconds.") var slowMicroseconds: UInt32 = 20_000
     @Option(help: "A worker waits in define(in:) as long as this file is there.") var slowStartFile: String?
     @Option(help: "A worker can write files of this many bytes and no more.") var fileBytesMax: UInt64?
+    @Option(help: "A worker kills itself between a checkpoint's completion and the commit of its transaction while this file is there.")
+    var killBeforeCommitFile: String?
     @Flag(help: "define(in:) traps.") var crashInDefine = false
     @Flag(help: "define(in:) traps in workers.") var crashInWorker = false
     @Flag(help: "Workers define another graph than was submitted.") var otherGraphInWorker = false
@@ -16,6 +18,12 @@ struct MisbehaviourOptions: ParsableArguments {
 
     /// The uid is part of the graph's hash.
     var windowUID: String { otherGraphInWorker && isWorker ? "windows-of-the-worker" : "windows" }
+
+    /// What to do once a checkpoint has completed.
+    func atCommit() -> @Sendable () -> Void {
+        guard let killBeforeCommitFile else { return {} }
+        return { if access(killBeforeCommitFile, F_OK) == 0 { kill(getpid(), SIGKILL) } }
+    }
 
     func whileDefining() {
         if crashInDefine || (crashInWorker && isWorker) { preconditionFailure("this job was told to crash in define") }

@@ -1,5 +1,6 @@
 // The job of the tests that break things: rows from a seed, summed a device and window, to files; and ways to go wrong when told to.
 import Weir
+import WeirKafka
 import WeirTestKit
 
 @Record struct Measurement {
@@ -40,6 +41,8 @@ struct Totals: AggregateFunction {
     @Option(help: "Keys.") var devices = 100
     @Option(help: "What the rows follow from.") var seed: UInt64 = 1
     @Option(help: "Read the rows from the topic measurements of this broker instead.") var bootstrap: String?
+    @Option(help: "Keep partitions together in event time, to so many milliseconds.") var alignedTo: Int?
+    @Option(help: "Write the windows to the topic windows of this broker instead, exactly once.") var windowsTo: String?
     @OptionGroup var misbehaviour: MisbehaviourOptions
 
     func validate() throws {
@@ -48,20 +51,27 @@ struct Totals: AggregateFunction {
 
     func define(in job: JobContext) throws {
         misbehaviour.whileDefining()
-        try measurements(in: job)
+        let windows = try measurements(in: job)
             .keyed(by: \.device)
             .window(.tumbling(.milliseconds(SeededRows.windowMilliseconds)))
             .aggregate(Totals(misbehaviour: Misbehaviour(misbehaviour))) { device, window, totals in
                 "\(device) \(window.start) \(totals.count) \(totals.sum)"
             }
             .uid(misbehaviour.windowUID)
+        guard let windowsTo else {
             // Often enough that files are published, and also left open at barriers, while a test runs.
-            .sink(to: .lines(output).rollInterval(.seconds(1)), uid: "files")
+            windows.sink(to: .lines(output).rollInterval(.seconds(1)), uid: "files")
+            return
+        }
+        let strike = misbehaviour.atCommit()
+        let topic = KafkaSink(windowsTo, topic: "windows", format: .string).delivery(.exactlyOnce).transactionalIDPrefix("windows")
+        windows.sink(to: topic.onStep { step, _ in if step == .completed { strike() } }, uid: "topic")
     }
 
     private func measurements(in job: JobContext) throws -> DataStream<Measurement> {
         let disorder = Duration.milliseconds(SeededRows.disorderMilliseconds)
-        let watermarks = WatermarkStrategy<Measurement>.boundedOutOfOrderness(disorder, timestamp: \.timestamp)
+        var watermarks = WatermarkStrategy<Measurement>.boundedOutOfOrderness(disorder, timestamp: \.timestamp)
+        if let alignedTo { watermarks = watermarks.aligned(with: "measurements", within: .milliseconds(alignedTo)) }
         if let bootstrap {
             let topic = KafkaSource.kafka(bootstrap, topics: ["measurements"], format: .json(Measurement.self)).lookupTimeout(.seconds(2))
             return try job.source(topic.starting(at: .earliest), watermarks: watermarks, uid: "measurements")

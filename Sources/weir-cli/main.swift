@@ -1,12 +1,13 @@
 internal import ArgumentParser
 internal import WeirBrokerCommand
 internal import WeirCLI
+internal import WeirKafkaCommand
 
-/// `weir`, with the broker: the command line in WeirCLI is linked into every job, which has no use for one.
+/// `weir`, with the broker and what looks after Kafka: the command line in WeirCLI is linked into every job, which has no use for them.
 struct Program: ParsableCommand {
     static let configuration: CommandConfiguration = {
         var configuration = WeirCommand.configuration
-        configuration.subcommands.append(BrokerCommand.self)
+        configuration.subcommands += [BrokerCommand.self, KafkaCommand.self]
         return configuration
     }()
 }

@@ -129,6 +129,17 @@ import WeirKafkaWire
         #expect(bench.heartbeat(silent, 2) == .unknownMemberID)
     }
 
+    /// As Kafka's: an assignment of the generation before is nobody's any more.
+    @Test func duringARebalanceNoAssignmentIsDescribed() throws {
+        let bench = GroupBench()
+        let members = bench.stableGroup(2)
+        #expect(try #require(bench.coordinator.describe("g")).members.contains { !$0.assignment.isEmpty })
+        _ = bench.leave(LeavingMember(memberID: members[0]))
+        let description = try #require(bench.coordinator.describe("g"))
+        #expect(description.state == "PreparingRebalance" && description.members.count == 1)
+        #expect(description.members.allSatisfy { $0.assignment.isEmpty && $0.metadata.isEmpty })
+    }
+
     @Test func theLastOneToLeaveLeavesAnEmptyGroup() {
         let bench = GroupBench()
         let members = bench.stableGroup(2)

@@ -127,10 +127,12 @@ final class SinkHarness<Sink: StreamSinkDescriptor> {
     let sink: AnyOperator
     private var checkpoint: UInt64 = 0
 
-    /// - Parameter isStarted: False for an attempt that stops before its last step to its first row: ``start()`` makes it.
+    /// - Parameters:
+    ///   - isStarted: False for an attempt that stops before its last step to its first row: ``start()`` makes it.
+    ///   - waits: Until the sink takes rows.
     init(
         _ descriptor: Sink, subtask: Int = 0, of parallelism: Int = 1, restoring state: Lists? = nil, job: UInt64 = 1, epoch: UInt32 = 1,
-        clock: any WeirClock = TestClock(), isStarted: Bool = true
+        clock: any WeirClock = TestClock(), isStarted: Bool = true, waits: Bool = true
     ) throws {
         try descriptor.validate()
         sink = try descriptor.makeSink(SinkSetup(uid: "test", name: "test"))
@@ -139,12 +141,23 @@ final class SinkHarness<Sink: StreamSinkDescriptor> {
             job: JobID(high: 0, low: job), epoch: epoch)
         try sink.open(context)
         if let state { try sink.restore(from: RestoredState(checkpoint: 1, lists: state, unions: state)) }
-        if isStarted { try start() }
+        if isStarted { try start(waits: waits) }
     }
 
     deinit { sink.close() }
 
-    func start() throws { try sink.start() }
+    func start(waits: Bool = true) throws {
+        try sink.start()
+        if waits { try waitUntilReady() }
+    }
+
+    func waitUntilReady() throws {
+        let end = ContinuousClock.now + .seconds(20)
+        while try !sink.isReady() {
+            try #require(ContinuousClock.now < end, "the sink is ready")
+            usleep(1_000)
+        }
+    }
 
     func write(_ rows: [Sink.Row]) throws { try sink.process(Batch(rows.map { ($0, AnyBatch.noTimestamp) }), input: 0) }
 

@@ -65,6 +65,20 @@ import WeirFormats
         for document in Self.documents(holding: text) { #expect(failure(OnlyField.self, document) != nil, "\(document)") }
     }
 
+    /// What is skipped is checked as what is read: no value that JSON does not have gets by, wherever a window begins and ends.
+    @Test(arguments: 0..<70) func noBrokenValueIsSkipped(padding: Int) {
+        let text = String(repeating: "x", count: padding)
+        for value in [
+            "", "-", "--1", "01", "-01", "1.", ".5", "-.5", "1.5.5", "1..5", "+1", "1e", "1.e5", "00.5", "0x1", "1x", "1 2", "tru", "truee", "True",
+            "nul", "nulll", "fals", "falsee", "falsy", "-true", "\"a\"b", "\"a\" \"b\"", "\"a", "a\"", "1,", ",1", "]", "}", ":1",
+        ] {
+            for document in [
+                "{\"pad\":\"\(text)\",\"x\":\(value),\"y\":1,\"only\":1}", "{\"only\":1,\"\(text)\":7,\"x\":\(value),\"y\":1}",
+                "{\"only\":1,\"\(text)\":7,\"x\":\(value)}",
+            ] { #expect(failure(OnlyField.self, document) != nil, "\(document)") }
+        }
+    }
+
     /// Members are skipped 64 bytes at a time: wherever such a window begins and ends, the result is the same.
     @Test(arguments: 0..<140) func skippedMembersMayLieAnywhere(padding: Int) throws {
         let text = String(repeating: "x", count: padding)

@@ -187,6 +187,20 @@ import WeirStreams
         #expect(failure { _ = try harness.sink.isReady() } == failed, "the task fails too")
     }
 
+    @Test(arguments: [
+        (KafkaErrorCode.messageTooLarge, "Broker: Message size too large: write smaller records, or raise the topic's max.message.bytes"),
+        (.topicAuthorizationFailed, "Broker: Topic authorization failed: allow the sink's user to write the topic"),
+    ])
+    func whatTheBrokerRefusesIsToldWithWhatToDo(code: KafkaErrorCode, cause: String) throws {
+        let broker = try TestBroker()
+        let harness = try SinkHarness(sink(broker))
+        broker.faults.add(.on(.produce, 1, .error(code)))
+        try harness.write(["lost"])
+        let failed = failure { _ = try harness.snapshot(1) }
+        #expect(failed?.message == "a record could not be written to out[0] at the Kafka broker \(broker.bootstrap)")
+        #expect(failed?.cause == cause)
+    }
+
     @Test func aRecordAboveTheClientsLimitIsRefused() throws {
         let broker = try TestBroker()
         let harness = try SinkHarness(sink(broker).property("message.max.bytes", "1000"))

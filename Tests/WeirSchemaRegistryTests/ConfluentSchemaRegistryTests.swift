@@ -4,7 +4,9 @@ import Synchronization
 import Testing
 import WeirBase
 import WeirFormats
-import WeirSchemaRegistry
+import WeirTestKit
+
+@testable import WeirSchemaRegistry
 
 @Record struct Reading: Equatable {
     var id: String
@@ -151,10 +153,6 @@ private func problem(_ body: () throws -> Void) -> String? {
 
     @Test(arguments: [
         (envelope(schemaText, #","schemaType":"PROTOBUF""#), "is of the type PROTOBUF, and no Avro"),
-        (
-            envelope(schemaText, #","references":[{"name":"a","subject":"b","version":1}]"#),
-            "refers to other subjects, which Weir cannot follow: register it as one schema"
-        ),
         (envelope("\"it\""), "is none: the type \"it\" is not defined, or only further down"),
     ])
     func schemasThatCannotBeReadMakeTheRecordABadOne(body: String, message: String) throws {
@@ -163,6 +161,101 @@ private func problem(_ body: () throws -> Void) -> String? {
         #expect(
             problem { _ = try fetch(7, try registry(server.address)) }
                 == "Avro, byte 1: schema 7 of the registry at \(server.address) \(message)")
+    }
+
+    // MARK: References
+
+    private static func references(_ subjects: (String, Int)...) -> String {
+        #","references":["# + subjects.map { #"{"name":"n","subject":"\#($0.0)","version":\#($0.1)}"# }.joined(separator: ",") + "]"
+    }
+
+    /// An order mentions a customer and an address; the customer mentions the address too.
+    @Test func whatASchemaRefersToIsFetchedOnceAndParsedFirst() throws {
+        let order = #"{"type":"record","name":"Order","fields":[{"name":"by","type":"com.acme.Customer"},{"name":"to","type":"com.acme.Address"}]}"#
+        let customer = #"{"type":"record","name":"Customer","namespace":"com.acme","fields":[{"name":"home","type":"Address"}]}"#
+        let address = #"{"type":"record","name":"com.acme.Address","fields":[{"name":"town","type":"string"}]}"#
+        let server = RegistryServer { request in
+            switch request.path {
+            case "/schemas/ids/7": .reply(200, envelope(order, Self.references(("customer/value", 3), ("address", 1))))
+            case "/subjects/customer%2Fvalue/versions/3": .reply(200, envelope(customer, Self.references(("address", 1))))
+            case "/subjects/address/versions/1": .reply(200, envelope(address))
+            default: .reply(404, absence)
+            }
+        }
+        defer { server.stop() }
+        let schema = try fetch(7, registry(server.address))
+        #expect(schema.text == order)
+        #expect(
+            schema.canonicalForm
+                == #"{"name":"Order","type":"record","fields":[{"name":"by","type":{"name":"com.acme.Customer","type":"record","fields":"#
+                + #"[{"name":"home","type":{"name":"com.acme.Address","type":"record","fields":[{"name":"town","type":"string"}]}}]}},"#
+                + #"{"name":"to","type":"com.acme.Address"}]}"#)
+        #expect(server.received.count == 3)
+    }
+
+    @Test func aReferenceThatIsNotThereOrInACircleMakesTheRecordABadOne() throws {
+        let server = RegistryServer { request in
+            switch request.path {
+            case "/schemas/ids/7": .reply(200, envelope("\"a\"", Self.references(("gone", 2))))
+            case "/schemas/ids/8": .reply(200, envelope("\"a\"", Self.references(("circle", 1))))
+            case "/subjects/circle/versions/1": .reply(200, envelope("\"b\"", Self.references(("circle", 1))))
+            default: .reply(404, #"{"error_code":40402,"message":"Version 2 not found"}"#)
+            }
+        }
+        defer { server.stop() }
+        let registry = try registry(server.address)
+        let place = "of the registry at \(server.address)"
+        #expect(
+            problem { _ = try fetch(7, registry) }
+                == "Avro, byte 1: schema 7 \(place) refers to version 2 of subject gone, which is not there")
+        #expect(
+            problem { _ = try fetch(8, registry) }
+                == "Avro, byte 1: schema 8 \(place) is none: the type \"b\" is not defined, or only further down")
+    }
+
+    @Test func tooManyReferencesAreRefused() throws {
+        // Each version refers to the next one.
+        var references = SchemaReferences([.init(subject: "s", version: 0)])
+        for number in 0..<SchemaReferences.countMax {
+            #expect(try references.next() == .init(subject: "s", version: Int64(number)))
+            references.take("\"int\"", [.init(subject: "s", version: Int64(number + 1))])
+        }
+        #expect(throws: SchemaReferences.TooMany.self) { try references.next() }
+    }
+
+    @Test func aRegistryThatFailsInTheMiddleIsAskedAgainFromTheStart() throws {
+        let failures = Mutex(1)
+        let server = RegistryServer { request in
+            guard request.path == "/subjects/a/versions/1" else {
+                return .reply(200, envelope(#"{"type":"array","items":"a"}"#, Self.references(("a", 1))))
+            }
+            let isFailing = failures.withLock { count in
+                count -= 1
+                return count >= 0
+            }
+            return isFailing ? .reply(500, "oops") : .reply(200, envelope(#"{"type":"fixed","name":"a","size":2}"#))
+        }
+        defer { server.stop() }
+        _ = try fetch(7, registry(server.address))
+        #expect(server.received.map(\.path) == ["/schemas/ids/7", "/subjects/a/versions/1", "/schemas/ids/7", "/subjects/a/versions/1"])
+    }
+
+    // MARK: Security
+
+    @Test func optionsDoNotTellTheirSecrets() {
+        var options = ConfluentSchemaRegistry.Options()
+        options.user = "reader"
+        options.password = "hunter2"
+        var tokens = ConfluentSchemaRegistry.Options()
+        tokens.bearerToken = "hunter2"
+        for options in [options, tokens] {
+            var dumped = ""
+            dump(options, to: &dumped)
+            for text in ["\(options)", String(reflecting: options), dumped] {
+                #expect(!text.contains("hunter2") && text.contains("*****"), "\(text)")
+            }
+        }
+        #expect("\(options)".contains("user reader"))
     }
 
     @Test func credentialsAreSentAndRefusalsTold() throws {

@@ -34,14 +34,18 @@ static inline struct weir_text_masks weir_text_scan(const void *text) {
     // Moved so that the ten digits are the least signed values.
     const __m128i zero = _mm_set1_epi8((char)(0x30 + 0x80)), ten = _mm_set1_epi8((char)(10 - 0x80));
     struct weir_text_masks masks = {0, 0, 0};
+    __m128i stops[4];
     for (int part = 0; part < 4; part++) {
         const __m128i bytes = _mm_loadu_si128((const __m128i *)text + part);
         // As signed values, bytes beyond ASCII are less than a space, too.
-        const __m128i stop = _mm_or_si128(_mm_cmpeq_epi8(bytes, escape), _mm_cmplt_epi8(bytes, space));
+        stops[part] = _mm_or_si128(_mm_cmpeq_epi8(bytes, escape), _mm_cmplt_epi8(bytes, space));
         const __m128i digit = _mm_cmplt_epi8(_mm_sub_epi8(bytes, zero), ten);
         masks.quotes |= (uint64_t)(uint16_t)_mm_movemask_epi8(_mm_cmpeq_epi8(bytes, quote)) << (16 * part);
-        masks.stops |= (uint64_t)(uint16_t)_mm_movemask_epi8(stop) << (16 * part);
         masks.digits |= (uint64_t)(uint16_t)_mm_movemask_epi8(digit) << (16 * part);
+    }
+    // Most text has none.
+    if (_mm_movemask_epi8(_mm_or_si128(_mm_or_si128(stops[0], stops[1]), _mm_or_si128(stops[2], stops[3]))) != 0) {
+        for (int part = 0; part < 4; part++) masks.stops |= (uint64_t)(uint16_t)_mm_movemask_epi8(stops[part]) << (16 * part);
     }
     return masks;
 #else

@@ -192,7 +192,8 @@ struct Group: Sendable {
             members: orderedMembers.map { member in
                 GroupDescription.Member(
                     id: member.id, instanceID: member.instanceID, clientID: member.clientID, clientHost: member.clientHost,
-                    metadata: state == .stable ? member.metadata(for: protocolName) : [], assignment: member.assignment)
+                    // Between generations neither means anything, and Kafka tells neither.
+                    metadata: state == .stable ? member.metadata(for: protocolName) : [], assignment: state == .stable ? member.assignment : [])
             })
     }
 }

@@ -151,7 +151,7 @@ final class LogSegment {
 
     /// The first record at or after a time, from an offset on; nil where there is none.
     ///
-    /// In a compressed batch it is the batch's first record: what clients compressed is not opened here. A consumer may then read earlier records
+    /// Of a compressed batch that cannot be opened (see ``RecordDecompression``) it is the first record: a consumer may then read earlier records
     /// than it asked for, never later ones.
     func record(atOrAfter timestamp: Int64, from offset: Int64) throws(LogFailure) -> (offset: Int64, timestamp: Int64)? {
         var found: (offset: Int64, timestamp: Int64)?
@@ -164,29 +164,38 @@ final class LogSegment {
         return found
     }
 
-    /// The first record with the largest timestamp; of a compressed batch its last one. Nil in a segment without timestamps.
+    /// The first record with the largest timestamp; of a compressed batch that cannot be opened its last one. Nil in a segment without timestamps.
     func recordWithMaxTimestamp() throws(LogFailure) -> (offset: Int64, timestamp: Int64)? {
         guard index.maxTimestamp >= 0 else { return nil }
         var found: (offset: Int64, timestamp: Int64)?
         let maxTimestamp = index.maxTimestamp
         let end = try scan(from: index.maxTimestampPosition) { (_, header, batch) throws(LogFailure) in
-            found =
-                header.codec != 0 ? (header.lastOffset, maxTimestamp) : try firstRecord(of: header, batch, from: 0) { $0 == maxTimestamp }
+            found = try firstRecord(of: header, batch, from: 0, orElse: header.lastOffset) { $0 == maxTimestamp }
             return false
         }
         if case .broken(let position) = end { throw .damaged(bytes.name, "no record batch at byte \(position)") }
         return found
     }
 
+    /// - Parameter fallback: The offset to give for a compressed batch that cannot be opened; its first one where nothing is said.
     private func firstRecord(
-        of header: RecordBatchHeader, _ batch: KafkaBytes, from offset: Int64, where matches: (Int64) -> Bool
+        of header: RecordBatchHeader, _ batch: KafkaBytes, from offset: Int64, orElse fallback: Int64? = nil, where matches: (Int64) -> Bool
     ) throws(LogFailure) -> (offset: Int64, timestamp: Int64)? {
-        if header.isLogAppendTime || header.codec != 0 { return (max(header.baseOffset, offset), header.maxTimestamp) }
+        guard !header.isLogAppendTime else { return (max(header.baseOffset, offset), header.maxTimestamp) }
         var found: (offset: Int64, timestamp: Int64)?
-        do {
-            try RecordBatch.forEachRecord(header, in: batch) { record, recordOffset in
-                if found == nil, recordOffset >= offset, matches(record.timestamp) { found = (recordOffset, record.timestamp) }
+        func consider(_ record: BatchRecord, _ recordOffset: Int64) {
+            if found == nil, recordOffset >= offset, matches(record.timestamp) { found = (recordOffset, record.timestamp) }
+        }
+        guard header.codec == 0 else {
+            if let records = RecordDecompression.records(of: header, in: batch),
+                (try? RecordBatch.forEachRecord(header, records: records, consider)) != nil
+            {
+                return found
             }
+            return (max(fallback ?? header.baseOffset, offset), header.maxTimestamp)
+        }
+        do {
+            try RecordBatch.forEachRecord(header, in: batch, consider)
         } catch {
             throw .damaged(bytes.name, "a record of the batch at offset \(header.baseOffset): \(error)")
         }

@@ -75,20 +75,26 @@ public struct AvroSchema: Sendable, CustomStringConvertible {
     }
 
     /// - Throws: Every JSON mistake by its place; of the schema's mistakes the first, by its name.
-    public init(parsing text: String) throws(AvroSchemaFailure) {
-        guard text.utf8.count <= Self.textBytesMax else {
-            throw AvroSchemaFailure("the schema has \(text.utf8.count) bytes, more than \(Self.textBytesMax)")
-        }
-        let tree: JSONTree
+    public init(parsing text: String) throws(AvroSchemaFailure) { try self.init(parsing: text, references: []) }
+
+    /// - Parameter references: Schemas whose named types `text` mentions without defining them; each may mention those before it. ``text`` has them not.
+    /// - Throws: As ``init(parsing:)``; ``textBytesMax`` and ``typesMax`` count for all of them together.
+    public init(parsing text: String, references: [String]) throws(AvroSchemaFailure) {
+        let bytes = references.reduce(text.utf8.count) { $0 + $1.utf8.count }
+        guard bytes <= Self.textBytesMax else { throw AvroSchemaFailure("the schema has \(bytes) bytes, more than \(Self.textBytesMax)") }
+        var parser = AvroSchemaParser()
+        for reference in references { _ = try parser.parse(try Self.tree(reference), namespace: "", depth: 0) }
+        let root = try parser.parse(try Self.tree(text), namespace: "", depth: 0)
+        try parser.checkDefaults()
+        self.init(nodes: parser.nodes, root: root, text: text)
+    }
+
+    private static func tree(_ text: String) throws(AvroSchemaFailure) -> JSONTree {
         do {
-            tree = try JSONTree(parsing: text)
+            return try JSONTree(parsing: text)
         } catch {
             throw AvroSchemaFailure("the schema is no JSON document: \(error)")
         }
-        var parser = AvroSchemaParser()
-        let root = try parser.parse(tree, namespace: "", depth: 0)
-        try parser.checkDefaults()
-        self.init(nodes: parser.nodes, root: root, text: text)
     }
 
     /// The full name of the outermost type; nil if it has none.

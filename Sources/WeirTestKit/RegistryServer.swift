@@ -1,16 +1,16 @@
-import Glibc
-import Synchronization
+internal import Glibc
+internal import Synchronization
 
 /// A small HTTP/1.1 server on loopback: one request a connection, each answered by a closure.
-final class RegistryServer: Sendable {
-    struct Request: Sendable, Equatable {
-        var method: String
-        var path: String
-        var headers: [String: String]
-        var body: String
+package final class RegistryServer: Sendable {
+    package struct Request: Sendable, Equatable {
+        package var method: String
+        package var path: String
+        package var headers: [String: String]
+        package var body: String
     }
 
-    enum Answer: Sendable {
+    package enum Answer: Sendable {
         case reply(Int, String)
         /// The connection is closed without one.
         case hangUp
@@ -18,17 +18,21 @@ final class RegistryServer: Sendable {
         case silence
     }
 
-    let port: Int
+    package let port: Int
     private let listener: Int32
     private let requests = Mutex<[Request]>([])
     private let silent = Mutex<[Int32]>([])
     private let answer: @Sendable (Request) -> Answer
 
-    init(_ answer: @escaping @Sendable (Request) -> Answer) {
+    /// - Parameter port: 0 for a free one; else one on which a server was before.
+    package init(port wanted: Int = 0, _ answer: @escaping @Sendable (Request) -> Answer) {
         self.answer = answer
         listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        var isReused: Int32 = 1
+        setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &isReused, socklen_t(MemoryLayout<Int32>.size))
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
+        address.sin_port = UInt16(wanted).bigEndian
         address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
         var length = socklen_t(MemoryLayout<sockaddr_in>.size)
         let listener = listener
@@ -50,11 +54,11 @@ final class RegistryServer: Sendable {
         pthread_detach(thread)
     }
 
-    var address: String { "http://127.0.0.1:\(port)" }
+    package var address: String { "http://127.0.0.1:\(port)" }
     /// All requests so far.
-    var received: [Request] { requests.withLock { $0 } }
+    package var received: [Request] { requests.withLock { $0 } }
 
-    func stop() {
+    package func stop() {
         shutdown(listener, Int32(SHUT_RDWR))
         close(listener)
         for connection in silent.withLock({ $0 }) { close(connection) }

@@ -77,19 +77,14 @@ package struct CheckpointTransactions: Sendable, Equatable {
     }
 
     private static func entries(_ directory: String, _ files: any StorageFiles) throws(JobFailure) -> [SinkState] {
-        let metadata = directory + "/" + CheckpointFile.metadataName
-        let bytes = try CheckpointFile.read(metadata, files: files)
+        let checkpoint = try CompletedCheckpoint(readingFrom: directory, files: files)
         var entries: [SinkState] = []
         do {
-            for handle in try CheckpointMetadata.decode(bytes, path: directory).handles {
+            for handle in checkpoint.handles {
                 let state: [UInt8]
                 switch handle.content {
                 case .inline(let bytes): state = bytes
-                case .file(let file):
-                    // Relative to the directory that the checkpoint's lies in, so that it can move.
-                    let root = directory.lastIndex(of: "/").map { String(directory[..<$0]) } ?? "."
-                    let path = file.path.hasPrefix("/") ? file.path : root + "/" + file.path
-                    state = try CheckpointFile.read(path, bytes: file.lengthBytes, crc: file.crc32c, files: files)
+                case .file(let file): state = try CheckpointFile.read(file.path, bytes: file.lengthBytes, crc: file.crc32c, files: files)
                 }
                 entries += try TaskStateLists.entries(of: SinkState.listName, in: state).map { try SinkState(decoding: $0) }
             }

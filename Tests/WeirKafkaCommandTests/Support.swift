@@ -125,7 +125,7 @@ func writeCheckpoint(_ number: UInt64, of job: JobID, below directory: String, s
         let file = try storage.writeState(CheckpointID(number), subtask: subtask, epoch: Epoch(1), payload: bytes)
         handles.append(StateHandle(subtask: subtask, content: .file(StateFile(path: file.path, lengthBytes: file.bytes, crc32c: file.crc))))
     }
-    let vertex = CheckpointVertex(vertex: VertexID(0), operators: [operatorID], parallelism: subtasks.count)
+    let vertex = CheckpointVertex(vertex: VertexID(0), operators: [CheckpointOperator(uid: "sink")], parallelism: subtasks.count)
     let checkpoint = CompletedCheckpoint(
         job: job, id: CheckpointID(number), epoch: Epoch(1), maxParallelism: 128, vertices: [vertex], handles: handles)
     try storage.writeMetadata(CheckpointID(number), payload: CheckpointMetadata.encode(checkpoint))

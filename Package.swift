@@ -174,7 +174,9 @@ let package = Package(
             ]),
         tests("WeirKafkaTransactionsTests", ["WeirBase", "WeirKafkaWire", "WeirKafkaTransactions"]),
         tests("WeirArchitectureTests", []),
-        tests("WeirJobManagerTests", ["WeirBase", "WeirControl", "WeirStorage", "WeirWire", "WeirJobManager", "WeirTestKit"]),
+        tests(
+            "WeirJobManagerTests",
+            ["WeirBase", "WeirConfiguration", "WeirControl", "WeirStorage", "WeirWire", "WeirTransport", "WeirJobManager", "WeirTestKit", logging]),
         tests("WeirWorkerTests", ["WeirBase", "WeirGraph", "WeirWire", "WeirDataflow", "WeirTransport", "WeirStorage", "WeirWorker", metrics]),
         tests("WeirEndToEndTests", ["WeirBase", "WeirWire", "WeirTestKit"], fixtures: ["Fixtures"]),
         tests(

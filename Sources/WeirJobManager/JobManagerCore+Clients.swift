@@ -108,6 +108,9 @@ extension JobManagerCore {
         } then: { [weak self] recovered in
             for problem in recovered.problems { self?.logger.error("cannot be recovered", metadata: ["cause": "\(problem)"]) }
             for job in recovered.jobs { self?.recover(job) }
+            let waiting = self?.untilRecovered ?? []
+            self?.untilRecovered = nil
+            for request in waiting { request() }
         }
     }
 

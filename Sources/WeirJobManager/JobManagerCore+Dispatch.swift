@@ -8,6 +8,13 @@ extension JobManagerCore {
     ///
     /// - Parameter responder: Nil for a one-way.
     package func receive(_ kind: WireMessageKind, _ payload: [UInt8], from peer: any Peer, _ responder: Responder?) {
+        if let waiting = untilRecovered?.count, let responder, Self.asksForJobs(kind) {
+            guard waiting < Self.untilRecoveredMax else {
+                return responder.refuse(Refusal(.overloaded, "the jobmanager is taking up the jobs of the one before it", hint: "ask again"))
+            }
+            untilRecovered?.append { [unowned self] in receive(kind, payload, from: peer, responder) }
+            return
+        }
         do {
             if let responder {
                 try receiveRequest(kind, payload, from: peer, responder)
@@ -20,6 +27,13 @@ extension JobManagerCore {
             // A payload that is no such message.
             let refusal = Refusal(.malformed, "the payload of \(kind) cannot be read: \(error)")
             if let responder { responder.refuse(refusal) } else { logger.warning("\(refusal.message)", metadata: ["peer": "\(peer.label)"]) }
+        }
+    }
+
+    private static func asksForJobs(_ kind: WireMessageKind) -> Bool {
+        switch kind {
+        case .submitJob, .listJobs, .getJob, .cancelJob, .triggerSavepoint, .getCheckpoints, .fetchLogs, .getCluster: true
+        default: false
         }
     }
 

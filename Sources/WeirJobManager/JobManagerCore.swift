@@ -54,6 +54,10 @@ package final class JobManagerCore: @unchecked Sendable {  // Guarded by the loo
     private var nextConnection: UInt64 = 0
     private var queue: [ControlEvent] = []
     private var isHandling = false
+    /// Requests of clients that came before the jobs of an earlier JobManager were taken up again; nil from then on. Answered before, they
+    /// would say that there is no such job, or submit one a second time.
+    var untilRecovered: [() -> Void]? = []
+    static let untilRecoveredMax = 10_000
     /// The connections are being closed from this side.
     var isStopping = false
 

@@ -75,6 +75,20 @@ extension TransactionClient {
         }
     }
 
+    /// Aborts what a session has open, if it still holds its id; it cannot open anything afterwards. Gives up when the patience is over.
+    package func shutOut(
+        _ session: ProducerSession, of id: TransactionalID, timeoutMilliseconds: Int64, _ patience: KafkaPatience, pause: (Duration) -> Void
+    ) {
+        while !patience.isOver {
+            do throws(KafkaClientFailure) {
+                guard case .failure(let code) = try initialise(id, timeoutMilliseconds: timeoutMilliseconds, expected: session, patience),
+                    [.concurrentTransactions, .coordinatorNotAvailable, .notCoordinator, .coordinatorLoadInProgress].contains(code)
+                else { return }
+            } catch {}  // A connection that broke: asked again.
+            pause(min(TransactionResolution.backoffFirst, patience.remaining))
+        }
+    }
+
     /// What no repetition helps against, in words.
     package static func refusal(of id: TransactionalID, _ code: KafkaErrorCode, timeoutMilliseconds: Int64) -> JobFailure? {
         switch code {

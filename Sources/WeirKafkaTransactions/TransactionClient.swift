@@ -123,12 +123,18 @@ package final class TransactionClient {
     }
 
     /// InitProducerId: a new session, which aborts the transaction of the one before and fences its producer.
+    ///
+    /// - Parameter expected: Only if this session holds the id still (KIP-360, Kafka 2.5); nil in any case.
     package func initialise(
-        _ id: TransactionalID, timeoutMilliseconds: Int64, _ patience: KafkaPatience
+        _ id: TransactionalID, timeoutMilliseconds: Int64, expected: ProducerSession? = nil, _ patience: KafkaPatience
     ) throws(KafkaClientFailure) -> Result<ProducerSession, KafkaErrorCode> {
         var request = KafkaStruct(requestOf: .initProducerId)
         request["transactionalId"] = .string(id.description)
         request["transactionTimeoutMs"] = .int(Int32(clamping: timeoutMilliseconds))
+        if let expected {
+            request["producerId"] = .int(expected.producerID)
+            request["producerEpoch"] = .int(expected.epoch)
+        }
         let key = CoordinatorKey.transaction(id.description)
         switch try send(.initProducerId, atMost: 4, to: key, request, patience) {
         case .failure(let code): return .failure(code)

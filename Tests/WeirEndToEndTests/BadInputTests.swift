@@ -258,7 +258,7 @@ import WeirWire
         defer { cluster.stop() }
         let path = cluster.directory + "/chk-7"
         let arguments = testJob(cluster, options: ["--from-checkpoint", path])
-        let hint = "\nhint: name the directory of a checkpoint; weir info shows that of a job's latest"
+        let hint = "\nhint: name the directory of a savepoint or checkpoint; weir checkpoints JOB shows those of a job"
         let missing = try failing(cluster, arguments)
         #expect(missing.hasSuffix("error: cannot submit the job: the checkpoint file \(path)/_metadata cannot be used: missing" + hint), "\(missing)")
         try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)

@@ -390,9 +390,24 @@ final class TransactionalDelivery: KafkaSinkDelivering, @unchecked Sendable {  /
     }
 
     private func abort(_ index: Int) {
+        let session = lane(index).producer?.events.statistics.session
         if let producer = lane(index).producer { _ = producer.abortTransaction(milliseconds: Self.abortMilliseconds) }
         lane(index).discard()
+        if let session { shutOut(session, of: id(index)) }
         step { $0.aborted(index) }
+    }
+
+    /// Ends what librdkafka's abort may leave open: while the request that adds a transaction's first partition is on its way, librdkafka sees none
+    /// to abort, and the broker opens one afterwards. The next epoch ends it, or keeps it from being opened. Only the session's own id gets one: if
+    /// another took the id over meanwhile, nothing happens. A broker that cannot be asked ends it by its time-out.
+    private func shutOut(_ session: ProducerSession, of id: TransactionalID) {
+        let clock = environment.clock
+        let patience = KafkaPatience(clock: clock, deadline: clock.now.advanced(by: .milliseconds(Int64(Self.abortMilliseconds)))) { false }
+        guard let client = try? client() else { return }
+        defer { client.close() }
+        client.shutOut(session, of: id, timeoutMilliseconds: environment.settings.transactionTimeoutMilliseconds, patience) {
+            waitNanoseconds($0.inNanoseconds)
+        }
     }
 }
 

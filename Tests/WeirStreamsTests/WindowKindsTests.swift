@@ -267,7 +267,13 @@ import WeirStreams
         }
         #expect(problems { $0.window(.session(gap: .zero)).aggregate(Count()).discard() }.contains("a session gap of 0.0 seconds"))
         #expect(problems { $0.window(.sliding(.seconds(1), every: .zero)).aggregate(Count()).discard() }.contains("a window slide of 0.0 seconds"))
-        #expect(problems { $0.countWindow(0).aggregate(Count()).discard() }.contains("a window of 0 rows"))
+        #expect(problems { $0.countWindow(0).aggregate(Count()).discard() }.contains("a trigger for every 0 rows"))
+        #expect(problems { $0.countWindow(0, every: 1).aggregate(Count()).discard() }.contains("an evictor that keeps 0 rows"))
+        #expect(problems { $0.window(.global).aggregate(Count()).discard() }.contains("a global window has no end"))
+        let interval = problems { $0.window(.global).trigger(.purging(.continuousEventTime(every: .zero))).aggregate(Count()).discard() }
+        #expect(interval.contains("a trigger every 0.0 seconds"))
+        let span = problems { $0.window(.global).trigger(.count(1)).evictor(.time(.zero)).aggregate(Count()).discard() }
+        #expect(span.contains("an evictor that keeps 0.0 seconds"))
         let lateness = problems { $0.window(.tumbling(.seconds(1))).allowedLateness(.seconds(-1)).aggregate(Count()).discard() }
         #expect(lateness.contains("an allowed lateness of -1.0 seconds") && lateness.contains("WindowKindsTests.swift:"))
     }

@@ -3,6 +3,8 @@ public import WeirBase
 /// Takes rows out of a window when it fires (Flink's `Evictor`). A window with an evictor keeps its rows.
 public protocol WindowEvictor<Row>: Sendable {
     associatedtype Row: BinaryCodable
+    /// What is wrong with it, in words; nil if nothing is. The job is refused with it.
+    var problem: String? { get }
     /// Before the window's function sees the rows, in the order in which they came. What is taken out is gone for ever.
     func evictBefore(_ rows: inout [TimestampedRow<Row>], of window: TimeWindow)
     /// After the window's function has seen them.
@@ -10,6 +12,7 @@ public protocol WindowEvictor<Row>: Sendable {
 }
 
 extension WindowEvictor {
+    @inlinable public var problem: String? { nil }
     @inlinable
     public func evictAfter(_ rows: inout [TimestampedRow<Row>], of window: TimeWindow) {}
 }
@@ -19,6 +22,7 @@ public struct CountEvictor<Row: BinaryCodable>: WindowEvictor {
     @usableFromInline let count: Int
     @inlinable
     public init(_ count: Int) { self.count = count }
+    public var problem: String? { count >= 1 ? nil : "an evictor that keeps \(count) rows: it must keep at least one" }
     @inlinable
     public func evictBefore(_ rows: inout [TimestampedRow<Row>], of window: TimeWindow) {
         if rows.count > count { rows.removeFirst(rows.count - count) }
@@ -28,7 +32,12 @@ public struct CountEvictor<Row: BinaryCodable>: WindowEvictor {
 /// Keeps the rows whose time is less than `span` before the latest.
 public struct TimeEvictor<Row: BinaryCodable>: WindowEvictor {
     @usableFromInline let span: Int64
-    public init(_ span: Duration) { self.span = max(1, milliseconds(roundingUp: span)) }
+    public let problem: String?
+    /// - Parameter span: At least 1 ms.
+    public init(_ span: Duration) {
+        self.span = max(1, milliseconds(roundingUp: span))
+        problem = span >= .milliseconds(1) ? nil : "an evictor that keeps \(span): it must be at least a millisecond"
+    }
     @inlinable
     public func evictBefore(_ rows: inout [TimestampedRow<Row>], of window: TimeWindow) {
         guard let latest = rows.lazy.map(\.timestamp).max(), latest != .min else { return }

@@ -21,6 +21,9 @@ public protocol WindowTrigger<Row>: Sendable {
     associatedtype Row: Sendable
     associatedtype State: BinaryCodable
 
+    /// What is wrong with it, in words; nil if nothing is. The job is refused with it.
+    var problem: String? { get }
+
     /// The state of a new window.
     func create() -> State
 
@@ -45,6 +48,7 @@ public protocol WindowTrigger<Row>: Sendable {
 }
 
 extension WindowTrigger {
+    @inlinable public var problem: String? { nil }
     @inlinable
     public func end(of window: TimeWindow, state: inout State, _ context: TriggerContext) -> TriggerResult { .proceed }
     @inlinable

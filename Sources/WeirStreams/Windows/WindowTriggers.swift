@@ -59,6 +59,7 @@ public struct CountTrigger<Row: Sendable>: WindowTrigger {
     /// - Parameter count: At least 1.
     @inlinable
     public init(_ count: Int) { self.count = count }
+    public var problem: String? { count >= 1 ? nil : "a trigger for every \(count) rows: it needs at least one" }
     @inlinable
     public func create() -> Int { 0 }
     @inlinable
@@ -78,7 +79,12 @@ public struct CountTrigger<Row: Sendable>: WindowTrigger {
 /// interval since the epoch.
 public struct ContinuousEventTimeTrigger<Row: Sendable>: WindowTrigger {
     @usableFromInline let interval: Int64
-    public init(every interval: Duration) { self.interval = max(1, milliseconds(roundingUp: interval)) }
+    public let problem: String?
+    /// - Parameter interval: At least 1 ms.
+    public init(every interval: Duration) {
+        self.interval = max(1, milliseconds(roundingUp: interval))
+        problem = interval >= .milliseconds(1) ? nil : "a trigger every \(interval): it must be at least a millisecond"
+    }
     /// The time of its next firing; `Int64.max` without one.
     @inlinable
     public func create() -> Int64 { .max }
@@ -114,7 +120,12 @@ public struct ContinuousEventTimeTrigger<Row: Sendable>: WindowTrigger {
 /// processing time.
 public struct ContinuousProcessingTimeTrigger<Row: Sendable>: WindowTrigger {
     @usableFromInline let interval: Int64
-    public init(every interval: Duration) { self.interval = max(1, milliseconds(roundingUp: interval)) }
+    public let problem: String?
+    /// - Parameter interval: At least 1 ms.
+    public init(every interval: Duration) {
+        self.interval = max(1, milliseconds(roundingUp: interval))
+        problem = interval >= .milliseconds(1) ? nil : "a trigger every \(interval): it must be at least a millisecond"
+    }
     /// The time of its next firing; `Int64.max` without one.
     @inlinable
     public func create() -> Int64 { .max }
@@ -174,6 +185,7 @@ public struct PurgingTrigger<Inner: WindowTrigger>: WindowTrigger {
     @usableFromInline let inner: Inner
     @inlinable
     public init(_ inner: Inner) { self.inner = inner }
+    @inlinable public var problem: String? { inner.problem }
     @inlinable
     func purging(_ result: TriggerResult) -> TriggerResult { result == .fire ? .fireAndPurge : result }
     @inlinable

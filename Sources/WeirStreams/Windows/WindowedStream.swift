@@ -23,7 +23,6 @@ extension KeyedStream {
         _ size: Int, file: StaticString = #fileID, line: Int = #line
     ) -> WindowedStream<Key, PurgingTrigger<CountTrigger<Row>>> {
         WindowedStream(stream: self, assigner: .global, trigger: PurgingTrigger(CountTrigger(size)), file: file, line: line)
-            .checking(size >= 1 ? nil : "a window of \(size) rows: it needs at least one")
     }
 
     /// The last `size` rows of a key, after every `slide` rows.
@@ -33,7 +32,6 @@ extension KeyedStream {
         _ size: Int, every slide: Int, file: StaticString = #fileID, line: Int = #line
     ) -> EvictingWindowedStream<Key, CountTrigger<Row>> where Row: BinaryCodable {
         WindowedStream(stream: self, assigner: .global, trigger: CountTrigger(slide), file: file, line: line)
-            .checking(size >= 1 && slide >= 1 ? nil : "a window of \(size) rows every \(slide): both must be at least one")
             .evictor(CountEvictor(size))
     }
 }
@@ -54,7 +52,7 @@ public struct WindowedStream<Key: RecordKey, Trigger: WindowTrigger> {
         self.stream = stream
         self.assigner = assigner
         windowTrigger = trigger
-        if let problem = assigner.problem { stream.stream.job.report(problem, at: Place(file, line)) }
+        for problem in [assigner.problem, trigger.problem].compactMap({ $0 }) { stream.stream.job.report(problem, at: Place(file, line)) }
         self.file = file
         self.line = line
     }
@@ -108,7 +106,7 @@ public struct WindowedStream<Key: RecordKey, Trigger: WindowTrigger> {
     @inline(__always)
     public func evictor<Evictor: WindowEvictor>(_ evictor: Evictor) -> EvictingWindowedStream<Key, Trigger> where Evictor.Row == Row {
         EvictingWindowedStream(
-            windows: self, before: { evictor.evictBefore(&$0, of: $1) }, after: { evictor.evictAfter(&$0, of: $1) })
+            windows: checking(evictor.problem), before: { evictor.evictBefore(&$0, of: $1) }, after: { evictor.evictAfter(&$0, of: $1) })
     }
 
     // MARK: - What windows come to
@@ -332,6 +330,9 @@ public struct WindowedStream<Key: RecordKey, Trigger: WindowTrigger> {
     }
 
     private func adding<Result: Sendable>(_ file: StaticString, _ line: Int, _ code: OperatorCode<Result>) -> DataStream<Result> {
+        if assigner.kind == .global, Trigger.self == EndOfWindowTrigger<Row>.self {
+            stream.stream.job.report("a global window has no end, and so would never give a result: give it a .trigger(…)", at: Place(file, line))
+        }
         let result = stream.stream.adding("window", Place(file, line), code, needsEventTime: assigner.needsEventTime)
         return parallelism.map { result.parallelism($0, file: file, line: line) } ?? result
     }

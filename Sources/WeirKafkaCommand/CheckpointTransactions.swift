@@ -86,7 +86,9 @@ package struct CheckpointTransactions: Sendable, Equatable {
                 case .inline(let bytes): state = bytes
                 case .file(let file): state = try CheckpointFile.read(file.path, bytes: file.lengthBytes, crc: file.crc32c, files: files)
                 }
-                entries += try TaskStateLists.entries(of: SinkState.listName, in: state).map { try SinkState(decoding: $0) }
+                // Keyed state does not matter here, so what it refers to in other files is not read.
+                let lists = try TaskStateCodec.decode(state) { _ in [] }.flatMap { $0.lists[SinkState.listName] ?? [] }
+                entries += try lists.map { try SinkState(decoding: $0) }
             }
             return entries
         } catch let failure as JobFailure {

@@ -59,14 +59,9 @@ package final class TaskStateStore: Sendable {
 
     package func aborted(_ checkpoint: UInt64) { for pages in pages.withLock({ Array($0.values) }) { pages.aborted(checkpoint) } }
 
-    /// Attempts of tasks whose pages are remembered.
-    var attemptCount: Int { pages.withLock { $0.count } }
-
     private func pages(of task: TaskAttempt) -> SharedPages {
         pages.withLock { pages in
             if let known = pages[task] { return known }
-            // Attempts of earlier epochs write no more, and a worker outlives many.
-            pages = pages.filter { $0.key.epoch >= task.epoch }
             let new = SharedPages()
             pages[task] = new
             return new

@@ -61,19 +61,6 @@ private final class Checkpoints {
 }
 
 @Suite struct IncrementalStateTests {
-    @Test func pagesOfEarlierEpochsAreForgotten() throws {
-        let directory = FileManager.default.temporaryDirectory.appendingPathComponent("weir-epochs-\(UUID().uuidString)").path
-        defer { try? FileManager.default.removeItem(atPath: directory) }
-        let store = TaskStateStore(directory: directory, job: JobID(high: 1, low: 2))
-        for epoch in 1...20 as ClosedRange<UInt32> {
-            for index in 0..<2 as Range<Int32> {
-                let task = TaskAttempt(epoch: Epoch(epoch), subtask: SubtaskID(vertex: VertexID(0), index: index))
-                _ = try store.write(TaskSnapshot(checkpoint: CheckpointID(UInt64(epoch)), operators: []), of: task)
-            }
-        }
-        #expect(store.attemptCount == 2, "those of the last epoch")
-    }
-
     /// Changes, checkpoints that complete, are aborted or never heard of; each complete one restores from the files that are then still kept.
     @Test(arguments: 0..<12 as Range<UInt64>) func everyCompletedCheckpointRestoresFromTheFilesItNames(seed: UInt64) throws {
         var random = SplitMix64(seed: seed)

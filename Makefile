@@ -32,12 +32,12 @@ build-tests: deps
 
 # One test at a time: simulations that use every core would starve the tests that wait for processes and brokers.
 test: build-tests
-	swift test -c $(CONFIG) --skip-build --no-parallel
+	.ci/swift-test -c $(CONFIG) --skip-build --no-parallel
 
 # The Kafka tests, against the broker at KAFKA_BOOTSTRAP if that is set: its topics are made and deleted under names of their own. Tests in
 # which something goes wrong in the broker take the embedded one in any case.
 test-kafka: build-tests
-	KAFKA_BOOTSTRAP=$(KAFKA_BOOTSTRAP) swift test -c $(CONFIG) --skip-build --no-parallel --filter 'WeirKafkaTests|ClusterTests'
+	KAFKA_BOOTSTRAP=$(KAFKA_BOOTSTRAP) .ci/swift-test -c $(CONFIG) --skip-build --no-parallel --filter 'WeirKafkaTests|ClusterTests'
 
 # Runs the telemetry job on two TaskManagers, kills one, and compares every window with a plain fold of the input.
 demo: build
@@ -51,11 +51,11 @@ bench: deps
 # The simulations with thousands of seeds, kills at random moments, 20 of each kind, the broker killed 50 times, exactly-once on Kafka with
 # 100 seeds, and 200 restarts that must leave nothing behind.
 soak: build-tests
-	WEIR_CHAOS_STRIKES=20 WEIR_CHAOS_RATE=40000 WEIR_CHAOS_DEVICES=5000 swift test -c $(CONFIG) --skip-build --no-parallel --filter ChaosTests
-	WEIR_SIMULATION_SEEDS=5000 swift test -c $(CONFIG) --skip-build --no-parallel --filter Simulation
-	WEIR_EXACTLY_ONCE_SEEDS=100 swift test -c $(CONFIG) --skip-build --no-parallel --filter RandomExactlyOnceTests
-	WEIR_RESTARTS=200 swift test -c $(CONFIG) --skip-build --no-parallel --filter RestartLeakTests
-	WEIR_BROKER_KILLS=50 swift test -c $(CONFIG) --skip-build --no-parallel --filter CrashTests
+	WEIR_CHAOS_STRIKES=20 WEIR_CHAOS_RATE=40000 WEIR_CHAOS_DEVICES=5000 .ci/swift-test -c $(CONFIG) --skip-build --no-parallel --filter ChaosTests
+	WEIR_SIMULATION_SEEDS=5000 .ci/swift-test -c $(CONFIG) --skip-build --no-parallel --filter Simulation
+	WEIR_EXACTLY_ONCE_SEEDS=100 .ci/swift-test -c $(CONFIG) --skip-build --no-parallel --filter RandomExactlyOnceTests
+	WEIR_RESTARTS=200 .ci/swift-test -c $(CONFIG) --skip-build --no-parallel --filter RestartLeakTests
+	WEIR_BROKER_KILLS=50 .ci/swift-test -c $(CONFIG) --skip-build --no-parallel --filter CrashTests
 
 format:
 	swift format --in-place --recursive Package.swift Sources Tests

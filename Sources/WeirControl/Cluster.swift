@@ -31,6 +31,8 @@ struct Cluster: Sendable {
         var job: JobID
         var taskManager: TaskManagerID
         var failure: JobFailure
+        /// Its TaskManager lives and is about to report how it ended.
+        var isExitAwaited = false
     }
 
     /// Slots for a whole job: how many on which TaskManager, in the order in which they are numbered.
@@ -202,7 +204,9 @@ struct Cluster: Sendable {
     mutating func connectionLost(_ worker: WorkerID, connection: ConnectionID, reason: String) -> LostWorker? {
         guard let entry = workers[worker], entry.connection == connection, !entry.isStopping else { return nil }
         workers[worker]?.lostItsConnection = true
-        return lost(worker, entry, cause: "its connection was lost: \(reason)")
+        var lost = lost(worker, entry, cause: "its connection was lost: \(reason)")
+        lost.isExitAwaited = true
+        return lost
     }
 
     /// What the exit of a worker means to its job.
@@ -210,7 +214,9 @@ struct Cluster: Sendable {
         case loses(LostWorker)
         /// The worker had been lost before; this is why.
         case explains(LostWorker)
-        /// It was awaited, or of a worker that nobody knows.
+        /// The worker had been lost before, and was killed for it: that says no more.
+        case confirms(LostWorker)
+        /// It was asked for, or of a worker that nobody knows.
         case nothing
     }
 
@@ -218,7 +224,8 @@ struct Cluster: Sendable {
         guard let entry = workers.removeValue(forKey: exit.worker) else { return .nothing }
         let lost = LostWorker(worker: exit.worker, job: entry.job, taskManager: entry.taskManager, failure: Self.failure(exit, entry))
         guard entry.isStopping else { return .loses(lost) }
-        return entry.lostItsConnection && exit.isOfItsOwn ? .explains(lost) : .nothing
+        guard entry.lostItsConnection else { return .nothing }
+        return exit.isOfItsOwn ? .explains(lost) : .confirms(lost)
     }
 
     private static func failure(_ exit: WorkerExit, _ entry: Worker) -> JobFailure {

@@ -56,6 +56,7 @@ package struct ControlPlane: Sendable {
             // What died with the old connection is stopped before the new one is accepted.
             fell(lost, now: now)
             outbox += effects
+            exitReportsLost(registration.id, now: now)
         case .taskManagerHeartbeat(let id, let connection):
             cluster.heartbeat(id, connection: connection, now: now)
         case .taskManagerLost(let id, let connection, let reason):
@@ -73,7 +74,12 @@ package struct ControlPlane: Sendable {
             outbox.append(.cancelTimer(.workerStart(exit.worker)))
             switch cluster.exited(exit) {
             case .loses(let lost): workerLost(lost, now: now)
-            case .explains(let lost): update(lost.job) { $0.explain(lost.worker, failure: lost.failure) }
+            case .explains(let lost):
+                update(lost.job) {
+                    $0.explain(lost.worker, failure: lost.failure)
+                    $0.exitReported(lost.worker, now: now)
+                }
+            case .confirms(let lost): update(lost.job) { $0.exitReported(lost.worker, now: now) }
             case .nothing: break
             }
         case .submitJob(let request, let submission):
@@ -115,6 +121,8 @@ package struct ControlPlane: Sendable {
             update(job) { $0.restartDelayPassed(epoch, now: now) }
         case .cancellation(let job, let epoch):
             update(job) { $0.cancellationTimedOut(epoch, now: now) }
+        case .exitReport(let job, let epoch):
+            update(job) { $0.exitReportTimedOut(epoch, now: now) }
         case .checkpointTrigger(let job):
             update(job) { $0.checkpointTimer(.trigger, now: now) }
         case .checkpointTimeout(let job, let checkpoint):
@@ -244,13 +252,14 @@ package struct ControlPlane: Sendable {
         guard let lost else { return }
         // It may live on behind a broken connection; killing what is dead does no harm.
         if cluster.workers[lost.worker] != nil { outbox += cluster.stop(lost.worker, kill: true) }
-        update(lost.job) { $0.workerLost(lost.worker, failure: lost.failure, now: now) }
+        update(lost.job) { $0.workerLost(lost.worker, failure: lost.failure, isExitAwaited: lost.isExitAwaited, now: now) }
     }
 
     private mutating func taskManagerLost(_ id: TaskManagerID, connection: ConnectionID, reason: String, now: Instant) {
         let (effects, lost) = cluster.connectionLost(id, connection: connection, reason: reason)
         outbox += effects
         fell(lost, now: now)
+        exitReportsLost(id, now: now)
     }
 
     /// Workers that fell with their TaskManager: closing their connections fences those that live on.
@@ -260,6 +269,11 @@ package struct ControlPlane: Sendable {
             outbox.append(.stopWorker(lost.worker, on: lost.taskManager, kill: true))
         }
         for lost in lost { update(lost.job) { $0.workerLost(lost.worker, failure: lost.failure, now: now) } }
+    }
+
+    /// Nobody will report how the workers of a lost TaskManager ended.
+    private mutating func exitReportsLost(_ id: TaskManagerID, now: Instant) {
+        for job in jobs.keys.sorted() { update(job) { $0.exitReportsLost(of: id, now: now) } }
     }
 
     private mutating func checkHeartbeats(now: Instant) {

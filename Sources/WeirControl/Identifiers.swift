@@ -23,6 +23,7 @@ package enum TimerID: Hashable, Sendable {
     case workerStart(WorkerID)
     case restartDelay(JobID, Epoch)
     case cancellation(JobID, Epoch)
+    case exitReport(JobID, Epoch)
     case checkpointTrigger(JobID)
     case checkpointTimeout(JobID, CheckpointID)
 }

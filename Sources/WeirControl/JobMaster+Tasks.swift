@@ -134,9 +134,12 @@ extension JobMaster {
 
     // MARK: Failures
 
-    mutating func workerLost(_ worker: WorkerID, failure: JobFailure, now: Instant) {
+    /// - Parameter isExitAwaited: Its TaskManager is about to report how it ended, which says more. A restart does not wait for that; a job that
+    ///   ends does, for what it ends with is what a person is told.
+    mutating func workerLost(_ worker: WorkerID, failure: JobFailure, isExitAwaited: Bool = false, now: Instant) {
         guard let index = assigned.firstIndex(where: { $0.worker == worker && !$0.isLost }), holdsSlots else { return }
         assigned[index].isLost = true
+        if isExitAwaited, state == .deploying || state == .running { awaitingExit = assigned[index] }
         for (subtask, slot) in placement where slot.worker == index {
             tasks[subtask] = .failed
             awaitingCancel.remove(subtask)
@@ -150,8 +153,36 @@ extension JobMaster {
         guard lastFailedWorker == worker, lastFailure != nil else { return }
         lastFailure = failure
         if state == .restarting { reason = failure.message }
+        if state == .failing { reason = Self.reason(failure, notRestarted: givenUpBecause) }
         log(.warning, "job failure explained", LogField("failure", "\(failure)"))
         outbox.append(.failureExplained(job, worker, failure))
+    }
+
+    /// A lost worker has ended, and how is known.
+    mutating func exitReported(_ worker: WorkerID, now: Instant) {
+        guard awaitingExit?.worker == worker else { return }
+        stopAwaitingExit(now: now)
+    }
+
+    mutating func exitReportsLost(of taskManager: TaskManagerID, now: Instant) {
+        guard awaitingExit?.taskManager == taskManager else { return }
+        stopAwaitingExit(now: now)
+    }
+
+    mutating func exitReportTimedOut(_ epoch: Epoch, now: Instant) {
+        guard epoch == self.epoch, awaitingExit != nil else { return }
+        stopAwaitingExit(now: now)
+    }
+
+    private mutating func stopAwaitingExit(now: Instant) {
+        awaitingExit = nil
+        outbox.append(.cancelTimer(.exitReport(job, epoch)))
+        advance(now: now)
+    }
+
+    private static func reason(_ failure: JobFailure, notRestarted why: String?) -> String {
+        guard let why else { return failure.message }
+        return "\(failure.message) (not restarted: \(why))"
     }
 
     /// - Parameters:
@@ -191,17 +222,23 @@ extension JobMaster {
             }
         switch decision {
         case .restart(let delay):
+            awaitingExit = nil
             restarts += 1
             hasDelayPassed = delay <= .zero
             if !hasDelayPassed { outbox.append(.setTimer(.restartDelay(job, epoch), after: delay)) }
             become(.restarting, reason: failure.message, now: now)
         case .giveUp(let reason):
             log(.error, "job failed and is not restarted", LogField("failure", "\(failure)"), LogField("reason", reason))
-            become(.failing, reason: "\(failure.message) (not restarted: \(reason))", now: now)
+            givenUpBecause = reason
+            become(.failing, reason: Self.reason(failure, notRestarted: reason), now: now)
+            if awaitingExit != nil { outbox.append(.setTimer(.exitReport(job, epoch), after: Self.exitReportTimeout)) }
         }
         cancelTasks()
         advance(now: now)
     }
+
+    /// A TaskManager sees the end of a worker within milliseconds, and reads the last lines of its stderr.
+    static let exitReportTimeout = Duration.seconds(5)
 
     private mutating func note(_ failure: JobFailure, of worker: WorkerID?, now: Instant) {
         lastFailure = failure
@@ -267,6 +304,7 @@ extension JobMaster {
         case .cancelling:
             end(.canceled, now: now)
         case .failing:
+            guard awaitingExit == nil else { return }
             end(.failed, now: now)
         case .running:
             if isFinishing { end(.finished, now: now) }

@@ -56,6 +56,10 @@ struct JobMaster: Sendable {
     var lastFailureAt: Instant?
     /// The worker whose loss was the last failure.
     var lastFailedWorker: WorkerID?
+    /// Why the job is not restarted, while it fails.
+    var givenUpBecause: String?
+    /// A worker whose connection broke, while the job, which is not restarted, waits to be told why.
+    var awaitingExit: Assigned?
 
     /// In order of the slots they hold.
     var assigned: [Assigned] = []

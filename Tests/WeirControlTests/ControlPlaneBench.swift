@@ -97,6 +97,12 @@ struct ControlPlaneBench {
         return deployAll(effects)
     }
 
+    /// A job of one worker on tm-1, by connection 3, that is not restarted.
+    mutating func runWithoutRestarts() -> WorkerID {
+        for manager in ["tm-1", "tm-2"] { addTaskManager(manager, slots: 2) }
+        return deployAll(submit(Self.submission { $0.options.restartStrategy = .none }))[0].worker
+    }
+
     /// Registers the started workers, then lets all tasks run.
     mutating func deployAll(_ effects: [ControlEffect]) -> [(worker: WorkerID, plan: DeploymentPlan)] {
         let registered = effects.startedWorkers.flatMap { register($0) }

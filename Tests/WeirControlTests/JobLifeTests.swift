@@ -203,6 +203,41 @@ private let boom = JobFailure(domain: .user, recovery: .restart, message: "boom"
         #expect(bench.snapshot?.lastFailure?.cause == "its connection was lost: reset")
     }
 
+    /// The connection breaks first, and the job ends: with the reason, which comes a moment later.
+    @Test func aJobThatIsNotRestartedEndsWithTheExitOfItsWorker() {
+        var bench = ControlPlaneBench()
+        let worker = bench.runWithoutRestarts()
+        let lost = bench.handle(.workerConnectionLost(worker, connection: ConnectionID(3), reason: "reset"))
+        #expect(lost.states == [.failing])
+        #expect(lost.contains(.setTimer(.exitReport(ControlPlaneBench.job, Epoch(1)), after: .seconds(5))))
+        let exit = WorkerExit(worker: worker, status: .signal(4), standardError: ["Fatal error: no such key"], isRequested: true)
+        let effects = bench.handle(.workerExited(exit))
+        #expect(effects.states == [.failed])
+        let message = "worker \(worker) on tm-1 was ended by SIGILL: a Swift runtime check failed"
+        #expect(bench.snapshot?.lastFailure?.message == message)
+        #expect(bench.snapshot?.reason == "\(message) (not restarted: restart-strategy.type is none)")
+    }
+
+    @Test func aJobThatIsNotRestartedEndsThoughNobodyTellsWhy() {
+        let job = ControlPlaneBench.job
+        let manager = TaskManagerRegistration(
+            id: TaskManagerID("tm-1"), connection: ConnectionID(9), slots: 2, host: "host", runningWorkers: [])
+        let ends: [(WorkerID) -> ControlEvent] = [
+            { .workerExited(WorkerExit(worker: $0, status: .signal(9), isRequested: true)) },
+            { _ in .taskManagerLost(TaskManagerID("tm-1"), connection: ConnectionID(1), reason: "reset") },
+            { _ in .taskManagerRegistered(manager) },
+            { _ in .timerFired(.exitReport(job, Epoch(1))) },
+        ]
+        for end in ends {
+            var bench = ControlPlaneBench()
+            let worker = bench.runWithoutRestarts()
+            let lost = bench.handle(.workerConnectionLost(worker, connection: ConnectionID(3), reason: "reset"))
+            #expect(lost.states == [.failing])
+            #expect(bench.handle(end(worker)).states == [.failed])
+            #expect(bench.snapshot?.lastFailure?.cause == "its connection was lost: reset")
+        }
+    }
+
     @Test func aFailedTaskRestartsTheJobInTheSameWorkers() {
         var bench = ControlPlaneBench()
         let deployments = bench.run()

@@ -32,12 +32,13 @@ import WeirWire
         return (cluster, output, slowFile)
     }
 
-    @Test func unalignedCheckpointsCompleteWithinTwoSecondsAndRestoreExactly() throws {
+    @Test func unalignedCheckpointsOvertakeWhatIsQueuedAndRestoreExactly() throws {
         let (cluster, output, slowFile) = try start(["execution.checkpointing.unaligned.enabled": "true"])
         defer { cluster.stop() }
         let second = try cluster.wait(for: "TestJob", "with two checkpoints under back pressure") { $0.checkpoints.completed >= 2 }
         for checkpoint in second.checkpoints.recent where checkpoint.state == .completed {
-            #expect(checkpoint.durationMs < 2_000, "checkpoint \(checkpoint.checkpoint)")
+            print("unaligned checkpoint \(checkpoint.checkpoint) behind a slow sink: \(checkpoint.durationMs) ms")
+            #expect(checkpoint.durationMs < 20_000, "the rows in front of checkpoint \(checkpoint.checkpoint) take minutes")
         }
         #expect(second.checkpoints.failed == 0)
         try cluster.killWorkers(of: "tm-1")

@@ -84,7 +84,7 @@ private let quiet = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
 
     private func options(port: UInt16) -> TaskManagerOptions {
         TaskManagerOptions(
-            resourceID: "tm-1", slots: 2, jobManagerPort: port, heartbeatTimeout: .milliseconds(300),
+            resourceID: "tm-1", slots: 2, jobManagerPort: port, heartbeatTimeout: .seconds(10),
             artifactDirectory: directory.path + "/artifacts", logDirectory: directory.path + "/log")
     }
 
@@ -206,7 +206,9 @@ private let quiet = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
         let manager = try TaskManager(options: options(port: jobManager.server.port), logger: quiet)
         manager.start()
         _ = jobManager.registered.take()
-        usleep(500_000)
+        // The TaskManager's own pace would be one in 5 s.
+        let start = ContinuousClock.now
+        while jobManager.state.withLock({ $0.heartbeats }) < 5, ContinuousClock.now - start < .seconds(10) { usleep(1_000) }
         #expect(jobManager.state.withLock { $0.heartbeats } >= 5)
         stop(manager)
         jobManager.stop()
@@ -259,9 +261,11 @@ private let quiet = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
         let manager = try TaskManager(options: options(port: port), logger: quiet)
         manager.start()
         _ = first.registered.take()
-        let _: WireStartWorkerReply = try await first.connection().request(.startWorker, startRequest(artifact), deadline: .seconds(10))
+        let started: WireStartWorkerReply = try await first.connection().request(
+            .startWorker, startRequest(artifact), deadline: .seconds(10))
         first.stop()
-        usleep(600_000)
+        let end = ContinuousClock.now + .seconds(10)
+        while kill(pid_t(started.pid), 0) == 0, ContinuousClock.now < end { usleep(1_000) }
         let second = try StubJobManager(artifact: artifact, port: port)
         #expect(second.registered.take()?.runningWorkers.isEmpty == true)
         #expect(second.exits.take()?.exitCode == 9)

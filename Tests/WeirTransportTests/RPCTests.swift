@@ -206,7 +206,8 @@ import WeirWire
         var status: Int32 = 0
         waitpid(process, &status, 0)
         #expect(await eventually { server.closed.values.count == 1 })
-        #expect(ContinuousClock().now - start < .seconds(1))
+        // No heartbeat could have told it so soon.
+        #expect(ContinuousClock().now - start < .seconds(5))
     }
 
     @Test func aClientComesBackAfterALossAndGivesUpWhenToldTo() async throws {
